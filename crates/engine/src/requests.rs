@@ -273,6 +273,9 @@ impl Engine {
         if let Some(Some(Route::Upstream { upstream, .. })) = &change.route {
             check_upstream(upstream)?;
         }
+        let Domain { intent, .. } = self.domain(id).await?;
+        let issuers = change.issuers.as_ref().unwrap_or(&intent.issuers);
+        self.check_wildcard(&intent.hostname, change.tls_mode.unwrap_or(intent.tls_mode), issuers)?;
         Ok(self.inner.store.change_domain(id, change, None, who, self.inner.clock.now()).await?)
     }
 
@@ -357,21 +360,24 @@ impl Engine {
                 format!("{host} lies below {base}, where the default domains live; it cannot be a custom domain"),
             ));
         }
-        if host.is_wildcard() && matches!(request.tls_mode, TlsMode::Termination) && !self.can_wildcard(request) {
-            return Err(invalid(
-                "domain",
-                format!("{host} is a wildcard, which none of its issuers can validate without DNS-01; use the internal issuer"),
-            ));
-        }
+        self.check_wildcard(host, request.tls_mode, &request.issuers)?;
         if let RouteRequest::Upstream { upstream, .. } = &request.route {
             check_upstream(upstream)?;
         }
         self.check_issuers(&request.issuers)
     }
 
-    fn can_wildcard(&self, request: &DomainRequest) -> bool {
-        let issuers = if request.issuers.is_empty() { &self.inner.config.policy.issuers } else { &request.issuers };
-        issuers.iter().all(|name| self.inner.issuers.get(name).is_some_and(|issuer| issuer.kind() == "internal"))
+    /// No issuers: those of the configuration.
+    fn check_wildcard(&self, host: &Hostname, tls_mode: TlsMode, issuers: &[String]) -> Result<()> {
+        let issuers = if issuers.is_empty() { &self.inner.config.policy.issuers } else { issuers };
+        let internal = |name: &String| self.inner.issuers.get(name).is_some_and(|issuer| issuer.kind() == "internal");
+        if host.is_wildcard() && tls_mode == TlsMode::Termination && !issuers.iter().all(internal) {
+            return Err(invalid(
+                "domain",
+                format!("{host} is a wildcard, which not all of its issuers can validate without DNS-01; use the internal issuer alone"),
+            ));
+        }
+        Ok(())
     }
 
     fn check_issuers(&self, issuers: &[String]) -> Result<()> {

@@ -5,13 +5,13 @@
 
 mod lab;
 
-use certwright_engine::requests::{DomainRequest, RouteRequest};
+use certwright_engine::requests::{DomainRequest, RequestError, RouteRequest};
 use certwright_model::domain::TlsStatus;
 use certwright_model::job::JobStatus;
 use certwright_model::reason::{Actor, ReasonCode};
 use certwright_model::record::EventType;
 use certwright_providers::issuer::acme::AcmeConfig;
-use certwright_store::DomainFilter;
+use certwright_store::{DomainChange, DomainFilter};
 use certwright_testkit::dns::DnsServer;
 use certwright_testkit::pebble::{Pebble, PebbleBinary, PebbleOptions};
 use lab::{Backend, Ground, Lab, Options, host, url_of, who};
@@ -211,5 +211,23 @@ async fn the_newest_pebble_offers_ari_and_the_renewal_says_what_it_replaces() {
     assert!(window.start <= window.selected && window.selected <= window.end);
     lab.engine.retry_certificate(first.intent.id, &who()).await.unwrap();
     lab.until(name, Duration::from_secs(30), |d| d.state.certificate_ref != first.state.certificate_ref && d.state.proven).await;
+    scene.lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wildcard_is_left_to_issuers_that_can_validate_it_now_and_later() {
+    let Some(scene) = scene("wildcards", &Backend::Sqlite, PebbleOptions::default(), &["pebble", "internal"], None).await else {
+        return;
+    };
+    let engine = &scene.lab.engine;
+    let by = |issuers: &[&str]| DomainRequest { issuers: issuers.iter().map(ToString::to_string).collect(), ..request("*.wild.example") };
+    let refused = |error: RequestError| assert!(error.to_string().contains("wildcard"), "{error}");
+    // Without a word about issuers it would be all of them, one after the other.
+    refused(engine.add_domain(by(&[]), &who()).await.unwrap_err());
+    let (domain, _) = engine.add_domain(by(&["internal"]), &who()).await.unwrap();
+    for issuers in [vec![], vec!["internal".to_owned(), "pebble".to_owned()]] {
+        let change = DomainChange { issuers: Some(issuers), ..DomainChange::default() };
+        refused(engine.change_domain(domain.intent.id, change, &who()).await.unwrap_err());
+    }
     scene.lab.stop().await;
 }

@@ -46,8 +46,6 @@ id! {
     JobId,
     /// A row of `tokens`.
     TokenId,
-    /// A row of `audit_log`.
-    AuditId,
     /// One running process that shares the database with others.
     NodeId,
 }

@@ -89,15 +89,6 @@ impl Step {
             Self::Forget => "forget",
         }
     }
-
-    /// What undoes it when a later step cannot be had.
-    pub fn compensation(&self) -> Option<&'static str> {
-        match self {
-            Self::Publish => Some("withdraw"),
-            Self::Issue { .. } => Some("rollback"),
-            _ => None,
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -60,9 +60,4 @@ impl Store {
         };
         row.map(|row| row.text(0)).transpose()
     }
-
-    pub async fn drop_challenges(&self, order: OrderId) -> Result<()> {
-        let delete = "DELETE FROM challenges WHERE order_id = $1";
-        self.db.write(move |tx| Box::pin(async move { tx.exec(delete, args![order]).await.map(drop) })).await
-    }
 }

@@ -70,25 +70,8 @@ impl Store {
             .await
     }
 
-    /// Conflict `job` when the site has an active job. The site is due at once.
+    /// Conflict `job` when the site has an active job. The site is due at once, also where the change changes nothing.
     pub async fn set_site_intent(&self, id: SiteId, change: SiteChange, job: Option<Job>, who: &Who, now: Timestamp) -> Result<Site> {
-        self.change_site(id, change, job, who, now, "site.change").await
-    }
-
-    /// The same intent again: `changed_at` moves, and the site is due at once.
-    pub async fn retry_site(&self, id: SiteId, job: Job, who: &Who, now: Timestamp) -> Result<Site> {
-        self.change_site(id, SiteChange::default(), Some(job), who, now, "site.retry").await
-    }
-
-    async fn change_site(
-        &self,
-        id: SiteId,
-        change: SiteChange,
-        job: Option<Job>,
-        who: &Who,
-        now: Timestamp,
-        action: &'static str,
-    ) -> Result<Site> {
         let who = who.clone();
         self.db
             .write(move |tx| {
@@ -113,7 +96,7 @@ impl Store {
                         insert_job(tx, job).await?;
                     }
                     let after = Some(describe(intent));
-                    note(tx, &who, now, action, vec![Note { subject: intent.name.to_string(), before, after }]).await?;
+                    note(tx, &who, now, "site.change", vec![Note { subject: intent.name.to_string(), before, after }]).await?;
                     Ok(site)
                 })
             })

@@ -147,7 +147,7 @@ async fn stay(running: &mut Running, data_dir: &Path) -> anyhow::Result<()> {
     let at = running.addresses;
     let root = data_dir.join(ROOT_FILE);
     output::line(&format!(
-        "\ndashboard  http://{}\ntoken      {}\nroot       {}\n\ntry        curl --cacert {} --resolve {DOMAIN}:{}:{} https://{DOMAIN}:{}/\n           certwright site list --data-dir {}\n\nCtrl-C stops it.",
+        "\ndashboard  http://{}\ntoken      {}\nroot       {}\n\ntry        curl --cacert {} --resolve {DOMAIN}:{}:{} https://{DOMAIN}:{}/\n           {} site list --data-dir {}\n\nCtrl-C stops it.",
         at.api,
         data_dir.join(TOKEN_FILE).display(),
         root.display(),
@@ -155,6 +155,8 @@ async fn stay(running: &mut Running, data_dir: &Path) -> anyhow::Result<()> {
         at.https.port(),
         at.https.ip(),
         at.https.port(),
+        // A newcomer has it nowhere on the path yet.
+        std::env::current_exe().map_or_else(|_| "certwright".into(), |program| program.display().to_string()),
         data_dir.display(),
     ));
     tokio::select! {

@@ -7,7 +7,7 @@ use certwright_model::certificate::{CertificateRef, KeyType};
 use certwright_model::domain::{Desired, DomainKind, DomainLifecycle, FailurePolicy, Route, TlsMode, TlsStatus};
 use certwright_model::ids::{CertificateId, DomainId, SiteId};
 use certwright_model::record::{Domain, EventType};
-use certwright_model::{Actor, ReasonCode};
+use certwright_model::{Actor, ReasonCode, planner};
 use certwright_store::{CertificateRow, DomainEvent};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -165,7 +165,8 @@ pub struct DomainView {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub cert_renewal_due_at: Option<Timestamp>,
     pub reason: Option<ReasonView>,
-    /// The issuers that are asked, in order; the server's own order where the domain names none.
+    /// The issuers that are asked, in order; the server's own order where the domain names none. `external` where the TLS of the
+    /// domain ends elsewhere, and somebody else gets the certificate.
     pub issuers: Vec<String>,
     #[schema(schema_with = words::key_type)]
     pub key_type: KeyType,
@@ -180,6 +181,7 @@ impl DomainView {
     /// `site`: the name of the domain's site. `issuers`: the server's own order.
     pub(crate) fn new(domain: Domain, site: Option<String>, checklist: inspect::Checklist, issuers: &[String]) -> Self {
         let cert_status = inspect::cert_status(&domain).to_owned();
+        let is_issued_here = planner::is_issued_by_us(&domain);
         let Domain { intent, state } = domain;
         Self {
             id: intent.id,
@@ -208,7 +210,11 @@ impl DomainView {
             cert_last_event_at: state.cert_last_event_at,
             cert_renewal_due_at: state.cert_renewal_due_at,
             reason: state.reason.map(ReasonView::from),
-            issuers: if intent.issuers.is_empty() { issuers.to_vec() } else { intent.issuers },
+            issuers: match intent.issuers {
+                _ if !is_issued_here => vec!["external".to_owned()],
+                none if none.is_empty() => issuers.to_vec(),
+                named => named,
+            },
             key_type: intent.key_type,
             checklist: checklist.into(),
             created_at: intent.created_at,

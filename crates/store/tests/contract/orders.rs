@@ -92,7 +92,6 @@ async fn challenges_are_found_by_token_or_by_host(place: &Place) {
     assert_eq!(look(ChallengeKind::TlsAlpn01, None).await.as_deref(), Some("t2.k"));
     store.order_failed(&row.lease, order.id, "x", at(1)).await.unwrap();
     assert_eq!(look(ChallengeKind::TlsAlpn01, None).await, None, "they go with their order");
-    store.drop_challenges(order.id).await.unwrap();
 }
 
 async fn the_first_account_and_ca_key_win(place: &Place) {

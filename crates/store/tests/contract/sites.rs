@@ -105,7 +105,7 @@ async fn a_site_with_an_active_job_takes_no_second_one(place: &Place) {
     let changed = store.set_site_intent(id, other, None, &who(), at(5)).await;
     assert_eq!(changed.unwrap().intent.kind, SiteKind::Static { content: "v2".into() });
     assert!(matches!(
-        store.retry_site(SiteId(uuid()), job_of(JobKind::Provision), &who(), at(5)).await,
+        store.set_site_intent(SiteId(uuid()), destroy(), Some(job_of(JobKind::Destroy)), &who(), at(5)).await,
         Err(StoreError::NotFound { what: "site" })
     ));
 }

@@ -116,6 +116,7 @@ impl Http {
             error if error.is_timeout() => Failure::Lost(format!("nothing came within {} s", self.timeout.as_secs_f32())),
             error => Failure::Lost(chain_of(&error)),
         };
+        let asked_for_nonce = *request.method() == Method::HEAD;
         let mut response = self.client.execute(request).await.map_err(lost)?;
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
@@ -125,7 +126,10 @@ impl Http {
             body.extend_from_slice(&chunk);
         }
         let mut parts = reply_head(&response).into_parts().0;
-        self.keep_nonce(&mut parts.headers);
+        // The nonce of `newNonce` is for who asked for it: on the shared pile another order could take it first.
+        if !asked_for_nonce {
+            self.keep_nonce(&mut parts.headers);
+        }
         let after = retry_after(&parts.headers);
         let _ = RETRY_AFTER.try_with(|cell| cell.set(after));
         match refusal(&parts, &body) {
@@ -152,8 +156,9 @@ impl Http {
 
     async fn request(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         // HEAD is only ever `newNonce`; the library asks it before each request, because `send` keeps the nonces here.
-        let wants_nonce = request.method() == Method::HEAD;
-        if let Some(nonce) = wants_nonce.then(|| self.take_nonce()).flatten() {
+        if request.method() == Method::HEAD
+            && let Some(nonce) = self.take_nonce()
+        {
             return nonce_reply(nonce);
         }
         let (mut parts, body) = request.into_parts();
@@ -162,10 +167,7 @@ impl Http {
         let mut outgoing = self.client.request(parts.method, parts.uri.to_string()).body(body.to_bytes()).build().map_err(other)?;
         outgoing.headers_mut().extend(parts.headers);
         let (parts, body) = self.send(outgoing).await.map_err(other)?;
-        match wants_nonce.then(|| self.take_nonce()).flatten() {
-            Some(nonce) => nonce_reply(nonce),
-            None => Ok(BytesResponse { parts, body: Box::new(body) }),
-        }
+        Ok(BytesResponse { parts, body: Box::new(body) })
     }
 }
 
