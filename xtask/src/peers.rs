@@ -44,7 +44,7 @@ const PACKAGES: [Package; 4] = [
     },
 ];
 
-const NEWEST_PEBBLE: &str = "github.com/letsencrypt/pebble/v2/cmd/pebble@latest";
+const NEWEST_PEBBLE: &str = "github.com/letsencrypt/pebble/v2@latest";
 
 /// `cargo xtask peers`.
 pub(crate) fn print() -> Result<bool> {
@@ -69,7 +69,7 @@ pub(crate) fn print() -> Result<bool> {
 
 /// Where the newest Pebble is when it has been built.
 pub(crate) fn newest_pebble() -> Result<PathBuf> {
-    Ok(bin_folder()?.join("pebble"))
+    Ok(bin_folder()?.join("pebble-newest"))
 }
 
 /// The folder for programs that were built here.
@@ -136,16 +136,74 @@ fn apt(arguments: &[&str]) -> Result<()> {
     passing_through(command)
 }
 
+/// Its own module, copied so that it can be changed, and built.
 fn build_newest_pebble(go: &Path) -> Result<()> {
     let bin = bin_folder()?;
     std::fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
+    let mut download = go_command(go)?;
+    let said = download.args(["mod", "download", "-json", NEWEST_PEBBLE]).current_dir(&bin).output().context("cannot run go")?;
+    let module: serde_json::Value = serde_json::from_slice(&said.stdout).context("`go mod download` said nothing that can be read")?;
+    let folder = module["Dir"].as_str().with_context(|| format!("the module cannot be had: {}", module["Error"]))?;
+    let copy = bin.join(format!("pebble-source-{}", std::process::id()));
+    copy_folder(Path::new(folder), &copy)?;
+    let built = mend_lock_order(&copy.join("db/memorystore.go")).and_then(|()| {
+        let mut build = go_command(go)?;
+        build.args(["build", "-o", "pebble-newest", "./cmd/pebble"]).current_dir(&copy);
+        passing_through(build)?;
+        // Whole, or not there.
+        std::fs::rename(copy.join("pebble-newest"), newest_pebble()?).context("cannot put the newest Pebble into its place")
+    });
+    let _ = std::fs::remove_dir_all(&copy);
+    built
+}
+
+fn go_command(go: &Path) -> Result<Command> {
     let mut command = Command::new(go);
-    command.args(["install", NEWEST_PEBBLE]).current_dir(&bin).env("GOBIN", &bin).env("GOFLAGS", "-modcacherw");
+    command.env("GOFLAGS", "-modcacherw");
     if std::env::var_os("HOME").is_none() {
         // Go wants a home only for its caches.
         command.env("GOPATH", repo::cache()?.join("go")).env("GOCACHE", repo::cache()?.join("go-build"));
     }
-    passing_through(command)
+    Ok(command)
+}
+
+/// Pebble (2.4 to 2.10 at least) takes the locks of orders and authorizations while it holds the one of its store, and
+/// elsewhere the other way around: under many orders at once it stops for good. Released before the inner lock is taken,
+/// nothing else changes.
+fn mend_lock_order(file: &Path) -> Result<()> {
+    const MENDED: [(&str, &str); 2] = [
+        (
+            "m.RLock()\n\tdefer m.RUnlock()\n\tfor _, authz := range m.authorizationsByID {",
+            "m.RLock()\n\tall := make([]*core.Authorization, 0, len(m.authorizationsByID))\n\tfor _, authz := range m.authorizationsByID {\n\t\t\
+             all = append(all, authz)\n\t}\n\tm.RUnlock()\n\tfor _, authz := range all {",
+        ),
+        (
+            "m.RLock()\n\tdefer m.RUnlock()\n\n\tif order, ok := m.ordersByID[id]; ok {",
+            "m.RLock()\n\torder, ok := m.ordersByID[id]\n\tm.RUnlock()\n\tif ok {",
+        ),
+    ];
+    let mut text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    for (locked, mended) in MENDED {
+        ensure!(text.matches(locked).count() == 1, "Pebble's store has changed; is its lock order still to be mended?");
+        text = text.replace(locked, mended);
+    }
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Files and folders, writable, whatever the originals are.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            let bytes = std::fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
+            std::fs::write(&target, bytes).with_context(|| format!("cannot write {}", target.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Go from PATH, or where its own installer puts it.

@@ -9,8 +9,10 @@ use anyhow::{Context, anyhow, bail};
 use certwright_edge::{Edge, EdgeConfig};
 use certwright_engine::adapters::{StoreSource, StoredAccounts, StoredCa};
 use certwright_engine::clock::Clock;
+use certwright_engine::intake::IntakeConfig;
 use certwright_engine::{Engine, EngineConfig, Parts, StepHook};
 use certwright_model::answers::EdgeLocation;
+use certwright_model::event::Limits;
 use certwright_model::ids::NodeId;
 use certwright_model::planner::Policy;
 use certwright_providers::dns::{Resolver, ResolverConfig};
@@ -19,10 +21,11 @@ use certwright_providers::issuer::acme::AcmeIssuer;
 use certwright_providers::issuer::internal::InternalIssuer;
 use certwright_providers::probe::{ProbeConfig, Prober};
 use certwright_providers::x509;
-use certwright_server::{App, ServerConfig};
+use certwright_server::{App, EventConfig, ServerConfig};
 use certwright_store::{KekSource, Store, StoreConfig};
 use jiff::SignedDuration;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -124,6 +127,10 @@ pub(crate) async fn build(
     config.issuer_in_flight = table.issuer_in_flight;
     config.issue_deadline = std_duration(table.issue_deadline);
     config.scan_every = std_duration(table.scan_every);
+    config.intake = IntakeConfig {
+        limits: Limits { max_tries: table.cert_event_max_retries, base_backoff_seconds: table.cert_event_base_backoff_seconds.into() },
+        rate: NonZeroU32::new(table.cert_event_rate).unwrap_or(NonZeroU32::MIN),
+    };
     let engine = Engine::new(Parts {
         config,
         store,
@@ -136,8 +143,21 @@ pub(crate) async fn build(
     });
     let mut server = ServerConfig::new(table.data_dir.join("uploads"));
     server.max_upload_bytes = table.max_upload_bytes;
+    server.events = events(table);
     let app = App::new(engine.clone(), server).with_root(&root_pem);
     Ok(Instance { engine, edge, app, root_pem })
+}
+
+fn events(table: &Table) -> EventConfig {
+    let config = EventConfig {
+        source_keys: table.cert_event_source_keys.as_ref().map(|keys| keys.0.clone()).unwrap_or_default(),
+        max_age_seconds: table.cert_event_max_age_seconds.into(),
+        ..EventConfig::default()
+    };
+    match &table.cert_event_ingest_token {
+        Some(token) => config.with_token(&token.0),
+        None => config,
+    }
 }
 
 async fn issuers(settings: &Settings, store: &Store, clock: &Clock) -> anyhow::Result<(Vec<Arc<dyn Issuer>>, Arc<InternalIssuer>)> {

@@ -45,6 +45,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Cert(args) => client::cert::run(args).await,
         Command::Ca(args) => client::cert::ca(args).await,
         Command::Job(args) => client::admin::job(args).await,
+        Command::Event(args) => client::event::run(args).await,
+        Command::Source(args) => client::event::source(args).await,
         Command::Token(args) => client::admin::token(args).await,
         Command::Audit(args) => client::admin::audit(args).await,
         Command::Doctor(args) => client::doctor::run(args).await,

@@ -10,6 +10,7 @@ use crate::{Changed, Engine};
 use certwright_model::certificate::CertificateFacts;
 use certwright_model::domain::{Desired, DomainLifecycle, TlsStatus};
 use certwright_model::fold;
+use certwright_model::ids::EventId;
 use certwright_model::job::{JobKind, JobStatus, StepStatus};
 use certwright_model::planner::{self, Plan, Step, View};
 use certwright_model::reason::{Actor, Reason, ReasonCode};
@@ -17,7 +18,7 @@ use certwright_model::record::{Domain, EventType, JobStep, Order, Site};
 use certwright_model::renewal;
 use certwright_model::wire;
 use certwright_providers::Outcome;
-use certwright_store::{ClaimedDomain, CloseJobs, DomainSave, Lease, NewDomainEvent, Next, StoreError};
+use certwright_store::{ClaimedDomain, CloseJobs, DomainSave, Lease, Next, OwnEvent, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -31,7 +32,7 @@ pub(crate) struct Work<'a> {
     order: Option<Order>,
     /// A token of the CA's budget was given for the next order.
     granted: bool,
-    events: Vec<NewDomainEvent>,
+    events: Vec<OwnEvent>,
     steps: Vec<JobStep>,
 }
 
@@ -186,12 +187,13 @@ impl Work<'_> {
         let edge = inner.config.edge_address.filter(|_| ours);
         let dns = Some((&inner.resolver, inner.config.public_https_port));
         let sights = inner.prober.look(&intent.hostname, edge, dns, now).await;
-        let expected = if planner::is_issued_by_us(&self.domain) { self.staged.as_ref().or(self.current.as_ref()) } else { None };
-        let verdict = wire::judge(&sights, &intent.hostname, expected.map(|facts| &facts.certificate_ref), now);
+        let verdict =
+            wire::judge(&sights, &intent.hostname, planner::expected(&self.domain, self.staged.as_ref().or(self.current.as_ref())), now);
         let dialled = sights.iter().map(|sight| sight.dialled.as_str()).collect::<Vec<_>>().join(", ");
         let was_good = self.domain.state.look.probe_failures == 0 && self.domain.state.tls_last_checked_at.is_some();
         let (now, asked_at) = (inner.clock.now(), intent.changed_at);
-        let probe = fold::Probe { asked_at, sights, verdict: &verdict };
+        let patience = (!planner::is_issued_by_us(&self.domain)).then_some(intent.failure_policy);
+        let probe = fold::Probe { asked_at, sights, verdict: &verdict, patience };
         fold::probed(&mut self.domain.state, probe, &inner.config.policy, now, inner.clock.entropy());
         match &verdict {
             Ok(()) => self.note("probe", StepStatus::Applied, &format!("{dialled} serves the right certificate"), Some(started)),
@@ -328,7 +330,8 @@ impl Work<'_> {
 
     fn event(&mut self, at: Timestamp, event_type: Option<EventType>, step: &str, message: &str) {
         let certificate_ref = self.staged.as_ref().or(self.current.as_ref()).map(|facts| facts.certificate_ref.clone());
-        self.events.push(NewDomainEvent { at, event_type, step: step.into(), message: message.into(), certificate_ref });
+        let (id, node) = (EventId(self.engine.inner.clock.id()), self.engine.inner.config.node);
+        self.events.push(OwnEvent { id, node, at, event_type, step: step.into(), message: message.into(), certificate_ref });
     }
 }
 

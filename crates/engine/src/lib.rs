@@ -10,6 +10,7 @@ mod domain_steps;
 pub mod edge_link;
 mod gate;
 pub mod inspect;
+pub mod intake;
 mod reconciler;
 pub mod requests;
 mod site_steps;
@@ -57,6 +58,8 @@ pub struct EngineConfig {
     pub issuer_in_flight: usize,
     /// How long one look at an order may take before it is put aside; shorter than the lease.
     pub issue_deadline: Duration,
+    /// Certificate events.
+    pub intake: intake::IntakeConfig,
     /// The periodic scan, for wake-ups that were lost or came from another node.
     pub scan_every: Duration,
 }
@@ -74,6 +77,7 @@ impl EngineConfig {
             in_flight: 256,
             issuer_in_flight: 16,
             issue_deadline: Duration::from_secs(60),
+            intake: intake::IntakeConfig::default(),
             scan_every: Duration::from_secs(1),
         }
     }
@@ -124,6 +128,7 @@ pub(crate) struct Inner {
     pub clock: Clock,
     pub hook: Option<StepHook>,
     pub gate: gate::Gate,
+    pub intake: intake::Intake,
     pub changes: broadcast::Sender<Changed>,
     pub status: status::Board,
     /// Held for reading while a change is stored and applied to the edge, for writing while the feed reads and applies:
@@ -144,6 +149,7 @@ impl Engine {
         let gate = gate::Gate::new(parts.store.clone(), parts.clock.clone(), issuers.values(), parts.config.issuer_in_flight);
         let inner = Inner {
             gate,
+            intake: intake::Intake::new(parts.config.intake),
             issuers,
             config: parts.config,
             store: parts.store,
@@ -204,6 +210,7 @@ impl Engine {
             tracing::warn!(%error, "unfinished uploads could not be removed");
         }
         reconciler::spawn(self, &token, &tracker);
+        intake::spawn(self, &token, &tracker);
         if let Some(edge) = &self.inner.edge {
             edge_link::spawn(self, edge.clone(), &token, &tracker);
         }

@@ -10,6 +10,7 @@ use certwright_model::certificate::KeyType;
 use certwright_model::domain::{Desired, DomainKind, FailurePolicy, Route, TlsMode};
 use certwright_model::ids::{DomainId, JobId, SiteId};
 use certwright_model::job::{JobKind, JobStatus};
+use certwright_model::planner::EXTERNAL;
 use certwright_model::record::{Domain, DomainIntent, DomainState, Job, Site, SiteIntent, SiteLook, SiteState};
 use certwright_model::site::{SiteKind, SiteLifecycle, SiteName};
 use certwright_store::{DomainChange, SiteChange, StoreError, Who};
@@ -370,7 +371,7 @@ impl Engine {
     /// No issuers: those of the configuration.
     fn check_wildcard(&self, host: &Hostname, tls_mode: TlsMode, issuers: &[String]) -> Result<()> {
         let issuers = if issuers.is_empty() { &self.inner.config.policy.issuers } else { issuers };
-        let internal = |name: &String| self.inner.issuers.get(name).is_some_and(|issuer| issuer.kind() == "internal");
+        let internal = |name: &String| name == EXTERNAL || self.inner.issuers.get(name).is_some_and(|issuer| issuer.kind() == "internal");
         if host.is_wildcard() && tls_mode == TlsMode::Termination && !issuers.iter().all(internal) {
             return Err(invalid(
                 "domain",
@@ -381,6 +382,11 @@ impl Engine {
     }
 
     fn check_issuers(&self, issuers: &[String]) -> Result<()> {
+        if issuers.iter().any(|name| name == EXTERNAL) {
+            let alone = issuers.len() == 1;
+            let why = "`external` stands alone: whoever gets the certificate reports it, and nothing is issued here";
+            return if alone { Ok(()) } else { Err(invalid("issuer", why.to_owned())) };
+        }
         match issuers.iter().find(|name| !self.inner.issuers.contains_key(*name)) {
             None => Ok(()),
             Some(name) => {

@@ -59,7 +59,12 @@ pub struct Probe<'a> {
     pub asked_at: Timestamp,
     pub sights: Vec<Sight>,
     pub verdict: &'a Result<(), Reason>,
+    /// Where somebody else has to mend it: how soon it is worth another look.
+    pub patience: Option<FailurePolicy>,
 }
+
+/// So many failed looks may only mean that a change is on its way; after them, pauses are those of the failure policy.
+const QUICK_LOOKS: u32 = 5;
 
 pub fn probed(state: &mut DomainState, probe: Probe<'_>, policy: &Policy, now: Timestamp, entropy: f64) {
     state.look.sights = probe.sights;
@@ -74,7 +79,13 @@ pub fn probed(state: &mut DomainState, probe: Probe<'_>, policy: &Policy, now: T
         Err(reason) => {
             state.look.probe_failures = state.look.probe_failures.saturating_add(1);
             state.tls_last_error = Some(reason.message.clone());
-            state.look.probe_at = Some(now + probe_delay(state.look.probe_failures, entropy));
+            let n = state.look.probe_failures;
+            let pause = match probe.patience.filter(|_| n > QUICK_LOOKS).map(|policy| backoff::retry(policy, n - QUICK_LOOKS, entropy)) {
+                Some(Retry::After(pause)) => pause,
+                Some(Retry::Held) => backoff::jittered(policy.probe_every, entropy),
+                None => probe_delay(n, entropy),
+            };
+            state.look.probe_at = Some(now + pause);
         }
     }
 }

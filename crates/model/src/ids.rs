@@ -42,6 +42,8 @@ id! {
     CertificateId,
     /// A row of `orders`: one attempt to get one certificate.
     OrderId,
+    /// A row of `cert_events`.
+    EventId,
     /// A row of `jobs`.
     JobId,
     /// A row of `tokens`.

@@ -11,6 +11,7 @@ pub mod budget;
 pub mod certificate;
 pub mod domain;
 pub mod edge;
+pub mod event;
 pub mod fold;
 pub mod hostname;
 pub mod ids;

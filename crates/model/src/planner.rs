@@ -5,8 +5,9 @@
 //! for again until it rests. It never says "done" without a sight that shows the certificate ([`crate::wire::judge`]).
 
 use crate::answers::{self, EdgeLocation};
-use crate::certificate::CertificateFacts;
+use crate::certificate::{CertificateFacts, CertificateRef};
 use crate::domain::{Desired, DomainLifecycle, TlsMode, TlsStatus};
+use crate::event::Reported;
 use crate::reason::{Reason, ReasonCode};
 use crate::record::{Domain, Order, Site};
 use crate::renewal::{self, Cause, Decision, Need};
@@ -116,8 +117,10 @@ pub fn plan(view: &View<'_>, policy: &Policy, now: Timestamp) -> Plan {
         // A removal that was taken back goes on as a removal: REMOVING has no way back in the machine.
         DomainLifecycle::Removing => removal(view, now),
         DomainLifecycle::Routing | DomainLifecycle::Active => {
-            if route.is_ours() && !state.published {
-                return Plan::Do(Step::Publish);
+            match (route.is_ours() && !is_external(view.domain), state.published) {
+                (true, false) => return Plan::Do(Step::Publish),
+                (false, true) => return Plan::Do(Step::Withdraw),
+                _ => {}
             }
             serve(view, policy, now)
         }
@@ -235,9 +238,23 @@ fn no_certificate() -> Reason {
     Reason::new(ReasonCode::AwaitingProof, "there is no certificate to look for yet")
 }
 
+/// The issuer's name that says: somebody else's edge or manager gets the certificate, and reports.
+pub const EXTERNAL: &str = "external";
+
+fn is_external(domain: &Domain) -> bool {
+    domain.intent.issuers.iter().any(|issuer| issuer == EXTERNAL)
+}
+
 /// Whether Certwright gets the certificate itself: termination at an edge of its own.
 pub fn is_issued_by_us(domain: &Domain) -> bool {
-    domain.intent.tls_mode == TlsMode::Termination && domain.intent.route.as_ref().is_some_and(crate::domain::Route::is_ours)
+    let ends_here = domain.intent.route.as_ref().is_some_and(crate::domain::Route::is_ours);
+    domain.intent.tls_mode == TlsMode::Termination && ends_here && !is_external(domain)
+}
+
+/// The leaf that the wire has to show: our own, or the one that was reported. `None` takes any good one.
+pub fn expected<'a>(domain: &'a Domain, own: Option<&'a CertificateFacts>) -> Option<&'a CertificateRef> {
+    let reported = || domain.state.look.reported.as_ref().and_then(|reported| reported.certificate_ref.as_ref());
+    if is_issued_by_us(domain) { own.map(|facts| &facts.certificate_ref) } else { reported() }
 }
 
 fn deploy(view: &View<'_>, staged: &CertificateFacts, policy: &Policy, now: Timestamp) -> Plan {
@@ -351,12 +368,19 @@ fn waiting(view: &View<'_>, now: Timestamp) -> Option<Reason> {
 fn wire_verdict(view: &View<'_>, policy: &Policy, now: Timestamp) -> Result<(), Reason> {
     let Domain { intent, state } = view.domain;
     if !policy.probing {
-        return if view.current.is_some() { Ok(()) } else { Err(no_certificate()) };
+        // Nobody looks: the word of who issued it has to do, until the end that it named.
+        let told = |reported: &Reported| reported.not_after.is_none_or(|end| end > now);
+        let known = view.current.is_some() || state.look.reported.as_ref().is_some_and(told);
+        return match &state.look.failure {
+            _ if known => Ok(()),
+            Some(failure) => Err(failure.clone()),
+            None => Err(no_certificate()),
+        };
     }
     if is_issued_by_us(view.domain) && view.current.is_none() {
         return Err(no_certificate());
     }
-    wire::judge(&state.look.sights, &intent.hostname, view.current.map(|facts| &facts.certificate_ref), now)
+    wire::judge(&state.look.sights, &intent.hostname, expected(view.domain, view.current), now)
 }
 
 fn wire_track(view: &View<'_>, policy: &Policy, verdict: Result<(), Reason>, now: Timestamp) -> Plan {
@@ -379,6 +403,8 @@ fn wire_track(view: &View<'_>, policy: &Policy, verdict: Result<(), Reason>, now
             _ => reason,
         },
         Ok(()) => match view.current {
+            // Green, and somebody should know why it may not stay so.
+            None if state.look.failure.is_some() => state.look.failure.clone().unwrap_or_else(no_certificate),
             Some(facts) if facts.is_expiring(now, policy.expiring_warn) => {
                 Reason::new(ReasonCode::Expiring, format!("the certificate ends at {}", facts.not_after))
             }
@@ -411,12 +437,22 @@ pub fn tls_status(view: &View<'_>, policy: &Policy, now: Timestamp) -> (TlsStatu
         _ if shown.is_some() && view.current.is_some() => {}
         Ok(()) => {}
         Err(reason) => {
-            let fresh = matches!(reason.code, ReasonCode::AwaitingProof) && state.cert_failure_count == 0;
-            return (if fresh { TlsStatus::PendingIssue } else { TlsStatus::TlsError }, false);
+            let awaited = match reason.code {
+                ReasonCode::AwaitingProof => state.cert_failure_count == 0,
+                // A newer one is reported than is served: the wire may yet follow.
+                ReasonCode::WireOtherCertificate => !is_issued_by_us(view.domain),
+                _ => false,
+            };
+            return (if awaited { TlsStatus::PendingIssue } else { TlsStatus::TlsError }, false);
         }
     }
     let not_after_near = match shown.or(view.current) {
         Some(facts) => facts.is_expiring(now, policy.expiring_warn),
+        // Unseen, and its lifetime unknown.
+        None if !policy.probing => {
+            let end = state.look.reported.as_ref().and_then(|reported| reported.not_after);
+            end.is_some_and(|end| end.duration_since(now) <= policy.expiring_warn)
+        }
         None => state.look.sights.iter().filter_map(|sight| sight.seen.as_ref().ok()).any(|served| {
             let lifetime = served.not_after.duration_since(served.not_before);
             served.not_after.duration_since(now) <= crate::certificate::expiring_window(lifetime, policy.expiring_warn)

@@ -115,6 +115,8 @@ reason_codes! {
     WireDnsPath = "wire_dns_path" by Customer,
     /// The chain, a date or a name does not verify.
     WireInvalid = "wire_invalid" by Operator,
+    /// The manager that gets the certificate says that it could not.
+    ReportedFailure = "reported_failure" by Operator,
     /// At most the expiring window remains.
     Expiring = "expiring" by Certwright,
     /// Passthrough: the certificate is the upstream's.

@@ -6,6 +6,7 @@
 use crate::answers::DnsSight;
 use crate::certificate::{CertificateRef, KeyType};
 use crate::domain::{Desired, DomainKind, DomainLifecycle, FailurePolicy, Route, TlsMode, TlsStatus};
+use crate::event::Reported;
 use crate::hostname::Hostname;
 use crate::ids::{CertificateId, DomainId, JobId, OrderId, SiteId};
 use crate::job::{JobKind, JobStatus, StepStatus};
@@ -170,6 +171,8 @@ pub struct Look {
     /// Why the last issuance or deployment failed.
     pub failure: Option<Reason>,
     pub failed_at: Option<Timestamp>,
+    /// Where somebody else gets the certificate: what they last said of it.
+    pub reported: Option<Reported>,
     // What was acted on is remembered as it was asked, and compared for equality: who asked may have another clock.
     /// `intent.changed_at` at the last failure: a change after it asks for another try.
     pub failed_for: Option<Timestamp>,

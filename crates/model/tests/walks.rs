@@ -272,7 +272,8 @@ impl World {
                         serving.map(|facts| &facts.certificate_ref),
                         now,
                     );
-                    let probe = fold::Probe { asked_at: snapshot.intent.changed_at, sights: vec![sight], verdict: &verdict };
+                    let probe =
+                        fold::Probe { asked_at: snapshot.intent.changed_at, sights: vec![sight], verdict: &verdict, patience: None };
                     fold::probed(state, probe, &policy, now, 0.5);
                 }
                 Step::Commit => {

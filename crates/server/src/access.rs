@@ -8,6 +8,8 @@ pub enum Access {
     /// No token: nothing that is not meant for everybody.
     Public,
     Needs(Permission),
+    /// The event's own token and provenance, which its handler checks.
+    Event,
 }
 
 const READ: Access = Access::Needs(Permission::Read);
@@ -44,7 +46,13 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("POST", "/v1/domains/{id}/verify", WRITE),
     ("POST", "/v1/domains/{id}/cert-retry", WRITE),
     ("GET", "/v1/domains/{id}/certificates", READ),
-    ("GET", "/v1/domains/{id}/history", READ),
+    ("GET", "/v1/domains/{id}/cert-events", READ),
+    ("POST", "/v1/domains/cert-events", Access::Event),
+    ("GET", "/v1/admin/cert-events", READ),
+    ("GET", "/v1/admin/cert-events/{id}", READ),
+    ("POST", "/v1/admin/cert-events/{id}/replay", WRITE),
+    ("POST", "/v1/admin/cert-events/replay", WRITE),
+    ("GET", "/v1/admin/cert-sources", READ),
     ("GET", "/v1/admin/tokens", ADMINISTER),
     ("POST", "/v1/admin/tokens", ADMINISTER),
     ("DELETE", "/v1/admin/tokens/{id}", ADMINISTER),

@@ -1,5 +1,6 @@
 //! What the handlers share: the engine, the limits, and the word to stop.
 
+use crate::provenance::SourceKeys;
 use certwright_engine::Engine;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub struct ServerConfig {
     pub max_waiting: usize,
     /// Connections open at once.
     pub max_connections: usize,
+    pub events: EventConfig,
     /// A request's head, a whole JSON body, and each pause within an upload may take this long.
     pub read_timeout: Duration,
 }
@@ -38,8 +40,35 @@ impl ServerConfig {
             max_in_flight: 512,
             max_waiting: 256,
             max_connections: 4096,
+            events: EventConfig::default(),
             read_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+/// Who may report certificate events. The default is nobody.
+#[derive(Clone, Debug)]
+pub struct EventConfig {
+    /// Of `CERT_EVENT_INGEST_TOKEN`; API tokens of the role `ingest` are taken as well.
+    pub token_sha256: Option<[u8; 32]>,
+    /// `CERT_EVENT_SOURCE_KEYS`; provenance is asked for as soon as there is one.
+    pub source_keys: SourceKeys,
+    /// `CERT_EVENT_MAX_AGE_SECONDS`.
+    pub max_age_seconds: i64,
+    /// The longest event.
+    pub max_body_bytes: usize,
+}
+
+impl Default for EventConfig {
+    fn default() -> Self {
+        Self { token_sha256: None, source_keys: SourceKeys::default(), max_age_seconds: 300, max_body_bytes: 64 << 10 }
+    }
+}
+
+impl EventConfig {
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Self {
+        Self { token_sha256: Some(crate::gate::sha256(token.as_bytes())), ..self }
     }
 }
 

@@ -51,7 +51,7 @@ impl<T: DeserializeOwned, const TIMES: usize> FromRequest<App> for Body<T, TIMES
             return Err(Problem::new(Kind::UnsupportedType, "send the body as `content-type: application/json`"));
         }
         let limit = app.config.max_body_bytes.saturating_mul(TIMES);
-        let bytes = read(request.into_body(), limit, app.config.read_timeout).await?;
+        let bytes = read_raw(request.into_body(), limit, app.config.read_timeout).await?;
         parse(&bytes).map(Self)
     }
 }
@@ -62,7 +62,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(mut body: AxumBody, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
+/// A body as it came, for what has to be checked byte by byte.
+pub(crate) async fn read_raw(mut body: AxumBody, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
     let collected = timeout(patience, Limited::new(&mut body, limit).collect()).await;
     let collected =
         collected.map_err(|_| Problem::new(Kind::TooSlow, format!("the body did not arrive within {} s", patience.as_secs())))?;
@@ -92,7 +93,7 @@ async fn swallow(mut body: AxumBody, limit: usize) {
     .await;
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| Problem::new(Kind::InvalidInput, "the body is not UTF-8"))?;
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();

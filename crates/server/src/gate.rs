@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use certwright_store::TokenRow;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::panic::AssertUnwindSafe;
@@ -71,14 +72,27 @@ pub(crate) async fn authorize(State(app): State<App>, path: MatchedPath, mut req
 async fn caller(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
     let no = |detail: &str| Problem::new(Kind::Unauthorized, detail);
     let token = presented(headers).ok_or_else(|| no("send a token as `X-API-Key: TOKEN` or `Authorization: Bearer TOKEN`"))?;
-    let hash = sha256(token);
-    let row = app.engine.store().token_by_sha256(&hash).await?;
-    let row = row.filter(|row| verify_slices_are_equal(&row.sha256, &hash).is_ok());
-    let row = row.ok_or_else(|| no("the token is not known; it may have been revoked"))?;
-    if row.expires_at.is_some_and(|end| end <= app.engine.clock().now()) {
-        return Err(no("the token has expired"));
+    match look_up(app, &sha256(token)).await? {
+        Found::Valid(row) => Ok(Caller { name: row.name, role: row.role }),
+        Found::Expired => Err(no("the token has expired")),
+        Found::Nothing => Err(no("the token is not known; it may have been revoked")),
     }
-    Ok(Caller { name: row.name, role: row.role })
+}
+
+/// What there is under the hash of a token.
+pub(crate) enum Found {
+    Valid(TokenRow),
+    Expired,
+    Nothing,
+}
+
+pub(crate) async fn look_up(app: &App, hash: &[u8; 32]) -> Result<Found, Problem> {
+    let row = app.engine.store().token_by_sha256(hash).await?;
+    Ok(match row.filter(|row| verify_slices_are_equal(&row.sha256, hash).is_ok()) {
+        None => Found::Nothing,
+        Some(row) if row.expires_at.is_some_and(|end| end <= app.engine.clock().now()) => Found::Expired,
+        Some(row) => Found::Valid(row),
+    })
 }
 
 fn presented(headers: &HeaderMap) -> Option<&[u8]> {

@@ -14,6 +14,7 @@ mod gate;
 mod metrics;
 mod openapi;
 pub mod problem;
+pub mod provenance;
 mod routes;
 mod serve;
 mod upload;
@@ -21,7 +22,7 @@ mod wait;
 pub mod wire;
 
 pub use admin_token::{AdminToken, AdminTokenError, ensure_admin_token, replace_admin_token};
-pub use app::{App, ServerConfig};
+pub use app::{App, EventConfig, ServerConfig};
 pub use openapi::document as openapi;
 pub use routes::router;
 pub use serve::{serve, serve_metrics};

@@ -15,6 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 const KEY: &str = "api_key";
 const BEARER: &str = "bearer";
+const EVENT: &str = "event_token";
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", tag = "server",
@@ -41,6 +42,8 @@ pub fn document() -> OpenApi {
     components.security_schemes.insert(KEY.into(), RefOr::T(SecurityScheme::ApiKey(ApiKey::Header(key))));
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token: `cw_…`")).build();
     components.security_schemes.insert(BEARER.into(), RefOr::T(SecurityScheme::Http(bearer)));
+    let event = ApiKeyValue::with_description("x-cert-event-token", "`CERT_EVENT_INGEST_TOKEN`, or a token of the role `ingest`");
+    components.security_schemes.insert(EVENT.into(), RefOr::T(SecurityScheme::ApiKey(ApiKey::Header(event))));
     for (path, item) in &mut document.paths.paths {
         let operations = [
             (HttpMethod::Get, &mut item.get),
@@ -67,15 +70,19 @@ fn method_name(method: &HttpMethod) -> &'static str {
 }
 
 fn complete(path: &str, method: &str, operation: &mut Operation) {
-    let secured = matches!(access::of(method, path), Access::Needs(_));
+    let access = access::of(method, path);
+    let reports = access == Access::Event;
+    let secured = access != Access::Public;
     let changes = method != "GET";
     // Handlers are named within their module; client generators want one name each.
     let group = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
     operation.operation_id = operation.operation_id.take().map(|name| format!("{group}_{name}"));
-    if secured {
-        let requirement = |name: &str| SecurityRequirement::new::<_, [&str; 0], &str>(name, []);
-        operation.security = Some(vec![requirement(KEY), requirement(BEARER)]);
-        if let Access::Needs(permission) = access::of(method, path) {
+    let requirement = |name: &str| SecurityRequirement::new::<_, [&str; 0], &str>(name, []);
+    match access {
+        Access::Public => {}
+        Access::Event => operation.security = Some(vec![requirement(EVENT)]),
+        Access::Needs(permission) => {
+            operation.security = Some(vec![requirement(KEY), requirement(BEARER)]);
             let needs = format!("Needs the permission `{permission}`.");
             operation.description = Some(operation.description.take().map_or(needs.clone(), |text| format!("{text}\n\n{needs}")));
         }
@@ -83,12 +90,13 @@ fn complete(path: &str, method: &str, operation: &mut Operation) {
     let possible = [
         (400, secured, "The input is not valid"),
         (401, secured, "No token, or one that is not known or has expired"),
-        (403, secured, "The token's role does not allow it"),
+        (403, secured && !reports, "The token's role does not allow it"),
         (404, path.contains('{') || path.contains("root.pem") || secured, "It does not exist"),
         (408, operation.request_body.is_some(), "The body took too long to arrive"),
         (409, changes, "The present state does not allow it"),
         (413, operation.request_body.is_some(), "The body is too large"),
-        (415, operation.request_body.is_some(), "The body has another content type"),
+        (415, operation.request_body.is_some() && !reports, "The body has another content type"),
+        (429, reports, "The source reports faster than it may; `Retry-After` says when to go on"),
         (500, true, "An error of our own; the log has it"),
         (503, true, "Not possible right now; `Retry-After` says when to ask again"),
         (507, changes, "The disk is full"),

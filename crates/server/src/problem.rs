@@ -55,6 +55,7 @@ pub enum Kind {
     TooSlow,
     Conflict,
     TooLarge,
+    TooMany,
     UnsupportedType,
     Internal,
     Unavailable,
@@ -74,6 +75,7 @@ impl Kind {
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request took too long to arrive"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "The present state does not allow this"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "More than the rate allows"),
             Self::UnsupportedType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has another content type"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something of our own went wrong"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible right now"),
@@ -89,13 +91,15 @@ pub struct Problem {
     field: Option<String>,
     reason: Option<ReasonCode>,
     actor: Option<Actor>,
+    /// For `Retry-After`.
+    retry_after_seconds: Option<u64>,
     /// For the log alone.
     cause: Option<String>,
 }
 
 impl Problem {
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), field: None, reason: None, actor: None, cause: None }
+        Self { kind, detail: detail.into(), field: None, reason: None, actor: None, retry_after_seconds: None, cause: None }
     }
 
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
@@ -114,7 +118,12 @@ impl Problem {
     }
 
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(Kind::Unavailable, detail)
+        Self { retry_after_seconds: Some(2), ..Self::new(Kind::Unavailable, detail) }
+    }
+
+    /// `pause`: until it may be tried again.
+    pub fn too_many(pause: std::time::Duration, detail: impl Into<String>) -> Self {
+        Self { retry_after_seconds: Some(pause.as_secs() + 1), ..Self::new(Kind::TooMany, detail) }
     }
 
     fn because(self, reason: ReasonCode) -> Self {
@@ -152,12 +161,12 @@ impl Problem {
         }
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = (self.status(), [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        match self.kind {
-            Kind::Unavailable => drop(response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"))),
-            Kind::Unauthorized => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"certwright\""));
-            }
-            _ => {}
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.kind == Kind::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"certwright\""));
         }
         response
     }

@@ -7,7 +7,7 @@
 use crate::error::StoreError;
 use crate::writer::Writer;
 use crate::{Result, Wakes};
-use certwright_model::ids::{CertificateId, DomainId, JobId, NodeId, OrderId, SiteId, TokenId};
+use certwright_model::ids::{CertificateId, DomainId, EventId, JobId, NodeId, OrderId, SiteId, TokenId};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
@@ -367,7 +367,7 @@ macro_rules! id_args {
         impl From<Option<$id>> for Arg { fn from(value: Option<$id>) -> Self { value.map(|id| id.to_string()).into() } }
     )+};
 }
-id_args!(SiteId, DomainId, CertificateId, OrderId, JobId, TokenId, NodeId);
+id_args!(EventId, SiteId, DomainId, CertificateId, OrderId, JobId, TokenId, NodeId);
 
 pub(crate) enum Row {
     Sqlite(SqliteRow),

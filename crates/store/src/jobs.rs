@@ -1,25 +1,12 @@
-//! Jobs and their steps, and the events of a domain: what people read about progress.
+//! Jobs and their steps: what people read about progress.
 
 use crate::backend::{Row, Tx, args};
-use crate::listing::{Listing, number_cursor};
+use crate::listing::Listing;
 use crate::rows::{Cells, job, job_columns};
 use crate::{Page, Result, Store};
-use certwright_model::certificate::CertificateRef;
-use certwright_model::ids::{DomainId, JobId, SiteId};
+use certwright_model::ids::{JobId, SiteId};
 use certwright_model::job::StepStatus;
-use certwright_model::record::{EventType, Job, JobStep};
-use jiff::Timestamp;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DomainEvent {
-    pub id: i64,
-    pub domain_id: DomainId,
-    pub at: Timestamp,
-    pub event_type: Option<EventType>,
-    pub step: String,
-    pub message: String,
-    pub certificate_ref: Option<CertificateRef>,
-}
+use certwright_model::record::{Job, JobStep};
 
 /// Conflict `job` when it is of a site that has an active one.
 pub(crate) async fn insert_job(tx: &mut Tx, job: &Job) -> Result<()> {
@@ -66,16 +53,6 @@ impl Store {
         let items = self.db.all(sql, args).await?.iter().map(job).collect::<Result<Vec<_>>>()?;
         Ok(Page::cut(items, limit, |job| job.id.to_string()))
     }
-
-    /// Newest first.
-    pub async fn domain_events(&self, id: DomainId, cursor: Option<String>, limit: u32) -> Result<Page<DomainEvent>> {
-        let before = number_cursor(cursor.as_deref())?;
-        let select = "SELECT id, domain_id, at, event_type, step, message, certificate_ref FROM domain_events \
-                      WHERE domain_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
-        let rows = self.db.all(select, args![id, before, i64::from(limit) + 1]).await?;
-        let items = rows.iter().map(event).collect::<Result<Vec<_>>>()?;
-        Ok(Page::cut(items, limit, |event| event.id.to_string()))
-    }
 }
 
 fn step(row: &Row) -> Result<(i64, JobStep)> {
@@ -89,17 +66,4 @@ fn step(row: &Row) -> Result<(i64, JobStep)> {
         elapsed_ms: cells.int_opt()?.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
     };
     Ok((seq, step))
-}
-
-fn event(row: &Row) -> Result<DomainEvent> {
-    let mut cells = Cells::new(row);
-    Ok(DomainEvent {
-        id: cells.int()?,
-        domain_id: cells.parsed()?,
-        at: cells.time()?,
-        event_type: cells.word_opt(EventType::parse)?,
-        step: cells.text()?,
-        message: cells.text()?,
-        certificate_ref: cells.certificate_ref_opt()?,
-    })
 }

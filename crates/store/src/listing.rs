@@ -7,19 +7,28 @@ use crate::{Result, StoreError};
 pub(crate) struct Listing {
     sql: String,
     args: Vec<Arg>,
+    narrowed: bool,
 }
 
 impl Listing {
     pub(crate) fn new(select: &'static str) -> Self {
-        Self { sql: select.to_owned(), args: Vec::new() }
+        Self { sql: select.to_owned(), args: Vec::new(), narrowed: false }
     }
 
     /// `condition` with a `?` where its parameter goes.
     pub(crate) fn and(&mut self, condition: &'static str, value: Option<String>) {
         let Some(value) = value else { return };
-        self.sql.push_str(if self.args.is_empty() { " WHERE " } else { " AND " });
+        self.sql.push_str(if self.narrowed { " AND " } else { " WHERE " });
+        self.narrowed = true;
         self.args.push(value.into());
         self.sql.push_str(&condition.replace('?', &format!("${}", self.args.len())));
+    }
+
+    /// A condition without a parameter: the one that a partial index has.
+    pub(crate) fn and_where(&mut self, condition: &'static str) {
+        self.sql.push_str(if self.narrowed { " AND " } else { " WHERE " });
+        self.sql.push_str(condition);
+        self.narrowed = true;
     }
 
     /// `condition` is a `LIKE ? ESCAPE '\\'`; the part is found anywhere, and means itself.

@@ -23,7 +23,7 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_start")];
+const MIGRATIONS: &[Migration] = &[migration!(1, "0001_start"), migration!(2, "0002_events")];
 
 /// One process migrates; the others wait for it.
 const LOCK: Sql = Sql::Two { sqlite: "SELECT 1", postgres: "SELECT pg_advisory_xact_lock(7234019155)" };

@@ -1,11 +1,10 @@
-//! What the loops tell about their work: steps and ends of jobs, events of domains. Always inside the transaction that
+//! What the loops tell about their work: steps and ends of jobs. Always inside the transaction that
 //! stores the state they tell of.
 
 use crate::Result;
 use crate::backend::{Row, Tx, args, clean};
 use crate::rows::id_list;
-use crate::save::{CloseJobs, NewDomainEvent};
-use certwright_model::certificate::CertificateRef;
+use crate::save::CloseJobs;
 use certwright_model::ids::{DomainId, SiteId};
 use certwright_model::record::JobStep;
 use jiff::Timestamp;
@@ -93,20 +92,4 @@ pub(crate) async fn close_jobs(tx: &mut Tx, owner: Owner, how: &CloseJobs, now: 
         Owner::Site(id) => tx.exec(close!(of_site!()), args![id, status, error, ended, kinds, how.asked_until]).await,
     }
     .map(drop)
-}
-
-pub(crate) async fn add_events(tx: &mut Tx, domain: DomainId, events: &[NewDomainEvent]) -> Result<()> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let cells = |event: &NewDomainEvent| {
-        let (step, message) = (clean(event.step.clone()), clean(event.message.clone()));
-        let kind = event.event_type.map(|kind| kind.as_str());
-        json!([event.at.as_millisecond(), kind, step, message, event.certificate_ref.as_ref().map(CertificateRef::as_str)])
-    };
-    let rows: Vec<Value> = events.iter().map(cells).collect();
-    let insert = "INSERT INTO domain_events (domain_id, at, event_type, step, message, certificate_ref) \
-                  SELECT $1, CAST(v.value->>0 AS BIGINT), v.value->>1, v.value->>2, v.value->>3, v.value->>4 \
-                  FROM json_each($2) AS v WHERE true";
-    tx.exec(insert, args![domain, Value::Array(rows).to_string()]).await.map(drop)
 }

@@ -4,11 +4,12 @@
 use crate::backend::{Sql, Tx, args, for_update};
 use crate::claim::Lease;
 use crate::due::{WAKE_DOMAINS_OF_SITE, WAKE_SITE_OF_DOMAIN, wake};
-use crate::progress::{Owner, add_events, add_steps, close_jobs};
+use crate::events::add_own;
+use crate::progress::{Owner, add_steps, close_jobs};
 use crate::rows::to_json;
 use crate::{Result, Store, StoreError};
 use certwright_model::certificate::CertificateRef;
-use certwright_model::ids::{CertificateId, DomainId, SiteId};
+use certwright_model::ids::{CertificateId, DomainId, EventId, NodeId, SiteId};
 use certwright_model::job::{JobKind, JobStatus};
 use certwright_model::record::{DomainState, EventType, JobStep, SiteState};
 use jiff::Timestamp;
@@ -18,16 +19,20 @@ pub struct DomainSave {
     pub id: DomainId,
     pub lease: Lease,
     pub state: DomainState,
-    pub events: Vec<NewDomainEvent>,
+    pub events: Vec<OwnEvent>,
     /// For the open jobs of this domain, and where it is a default domain also for its site's own.
     pub job_steps: Vec<JobStep>,
     pub close_jobs: Option<CloseJobs>,
     pub next: Next,
 }
 
+/// What Certwright itself did, for the same history that others' reports are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewDomainEvent {
+pub struct OwnEvent {
+    pub id: EventId,
+    pub node: NodeId,
     pub at: Timestamp,
+    /// `None` for what is no event of a certificate: drift.
     pub event_type: Option<EventType>,
     pub step: String,
     pub message: String,
@@ -88,7 +93,7 @@ impl Store {
                         crate::claim::fence(tx, id, &save.lease).await?;
                     } else {
                         update_domain(tx, &save, now).await?;
-                        add_events(tx, id, &save.events).await?;
+                        add_own(tx, id, &save.events, now).await?;
                     }
                     add_steps(tx, Owner::Domain(id), &save.job_steps).await?;
                     if let Some(close) = &save.close_jobs {

@@ -220,8 +220,8 @@ fn find(binary: PebbleBinary) -> Option<PathBuf> {
         return program("pebble");
     }
     let named = std::env::var_os("CERTWRIGHT_TEST_PEBBLE_NEW").map(PathBuf::from);
-    let built = std::env::var_os("CERTWRIGHT_TEST_BIN_DIR").map(|folder| PathBuf::from(folder).join("pebble"));
-    let cached = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/certwright/bin/pebble"));
+    let built = std::env::var_os("CERTWRIGHT_TEST_BIN_DIR").map(|folder| PathBuf::from(folder).join("pebble-newest"));
+    let cached = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/certwright/bin/pebble-newest"));
     [named, built, cached].into_iter().flatten().find(|candidate| candidate.is_file())
 }
 

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod client;
+mod events;
 
 pub(crate) use client::*;
+pub(crate) use events::*;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -47,6 +49,12 @@ pub(crate) enum Command {
     /// Look at what was asked for, and how far it is
     #[command(after_help = "Example:\n  certwright job list")]
     Job(JobArgs),
+    /// Report certificate events, look at them, and try them again
+    #[command(after_help = "Example:\n  certwright event list --status failed")]
+    Event(EventArgs),
+    /// Who reports certificate events, and how it went
+    #[command(after_help = "Example:\n  certwright source list")]
+    Source(SourceArgs),
     /// Make and revoke access tokens
     #[command(after_help = "Example:\n  certwright token create deploy --role operator")]
     Token(TokenArgs),

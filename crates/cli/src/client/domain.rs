@@ -6,8 +6,9 @@ use crate::args::{DomainArgs, DomainCommand, Format};
 use crate::output;
 use anyhow::{Context, bail};
 use certwright_server::wire::Accepted;
+use certwright_server::wire::cert_events::CertEventView;
 use certwright_server::wire::domains::{
-    AnswerView, BulkAnswer, BulkDomains, BulkOutcome, CertificateList, CertificateView, DomainView, HistoryView, NewDomain,
+    AnswerView, BulkAnswer, BulkDomains, BulkOutcome, CertificateList, CertificateView, DomainView, NewDomain,
 };
 use std::io::Read;
 use std::path::Path;
@@ -64,12 +65,8 @@ pub(crate) async fn run(args: DomainArgs) -> anyhow::Result<()> {
             }
         }
         DomainCommand::History { domain, limit } => {
-            let events: Vec<HistoryView> = api.list(&format!("{}/history", path(&domain)), &[], limit.limit).await?;
-            let row = |event: &HistoryView| {
-                let kind = event.event_type.map(|kind| kind.as_str().to_owned()).unwrap_or_default();
-                vec![output::time(event.at), event.step.clone(), kind, event.message.clone()]
-            };
-            output::list(client.output, &events, &["at", "step", "event", "message"], row, "nothing has happened yet")
+            let events: Vec<CertEventView> = api.list(&format!("{}/cert-events", path(&domain)), &[], limit.limit).await?;
+            super::event::list(client.output, &events)
         }
         DomainCommand::Certificates { domain } => {
             let all: CertificateList = api.get(&format!("{}/certificates", path(&domain))).await?;

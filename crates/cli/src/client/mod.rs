@@ -7,6 +7,7 @@ pub(crate) mod admin;
 pub(crate) mod cert;
 pub(crate) mod doctor;
 pub(crate) mod domain;
+pub(crate) mod event;
 mod follow;
 pub(crate) mod site;
 mod wishes;

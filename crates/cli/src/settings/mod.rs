@@ -12,7 +12,7 @@ mod value;
 pub(crate) use issuer::IssuerSettings;
 pub(crate) use layers::{ConfigError, Fallback};
 pub(crate) use reference::reference;
-pub(crate) use value::{Argv, BaseDomain, LogFormat, NameServer, Network, Raw, Value};
+pub(crate) use value::{Argv, BaseDomain, EventKeys, LogFormat, NameServer, Network, Raw, Secret, Value};
 
 use certwright_model::Hostname;
 use jiff::SignedDuration;
@@ -93,6 +93,14 @@ settings! {
             issuers: Vec<String> = Is("internal") => "The issuers to ask, in order, for domains that name none. `internal`, `letsencrypt`, `letsencrypt-staging` and names of `[[issuer]]` tables.";
             issuer_in_flight: usize = Is("16") => "Orders under way at one CA at once.";
             issue_deadline: SignedDuration = Is("60s") => "How long one look at an order may take before it is put aside; shorter than `lease`.";
+        }
+        "Certificate events" {
+            cert_event_ingest_token: Option<Secret> = Derived("none: only API tokens of the role `ingest` are taken"), also "CERT_EVENT_INGEST_TOKEN" => "What senders put into `x-cert-event-token`.";
+            cert_event_source_keys: Option<EventKeys> = Derived("none: events need no signature"), also "CERT_EVENT_SOURCE_KEYS" => "`source:cluster=secret`, comma-separated; several for one identity while its secret is being rotated. With one of them, every event has to be signed.";
+            cert_event_max_age_seconds: u32 = Is("300"), also "CERT_EVENT_MAX_AGE_SECONDS" => "How old, or how far ahead, a signature's timestamp may be.";
+            cert_event_max_retries: u32 = Is("6"), also "CERT_EVENT_MAX_RETRIES" => "How often an event is tried before it is a dead letter.";
+            cert_event_base_backoff_seconds: u32 = Is("45"), also "CERT_EVENT_BASE_BACKOFF_SECONDS" => "The pause after its first try; it doubles, up to an hour.";
+            cert_event_rate: u32 = Is("1000") => "Events a second that one source and cluster may report; ten seconds' worth at once.";
         }
         "The edge" {
             certificate_cache: u64 = Is("20000") => "How many certificates with their keys are kept ready.";
@@ -175,9 +183,13 @@ fn check(table: &Table) -> Result<(), ConfigError> {
     if table.issue_deadline >= table.lease {
         return refuse("`issue_deadline` has to be shorter than `lease`, or another node takes the work while it is being done");
     }
-    for (name, count) in
-        [("in_flight", table.in_flight), ("issuer_in_flight", table.issuer_in_flight), ("max_connections", table.max_connections)]
-    {
+    for (name, count) in [
+        ("in_flight", table.in_flight),
+        ("issuer_in_flight", table.issuer_in_flight),
+        ("max_connections", table.max_connections),
+        ("cert_event_max_retries", table.cert_event_max_retries as usize),
+        ("cert_event_rate", table.cert_event_rate as usize),
+    ] {
         if count == 0 {
             return refuse(&format!("`{name}` has to be at least 1"));
         }

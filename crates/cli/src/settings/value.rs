@@ -3,6 +3,7 @@
 use certwright_model::Hostname;
 use certwright_model::certificate::KeyType;
 use certwright_providers::issuer::ChallengeKind;
+use certwright_server::provenance::SourceKeys;
 use jiff::SignedDuration;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -87,6 +88,35 @@ impl Value for String {
 
     fn read(raw: &Raw) -> Result<Self, String> {
         Ok(raw.text()?.to_owned())
+    }
+}
+
+/// Never shown, not even to say that it is wrong.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl Value for Secret {
+    const KIND: &'static str = "secret";
+
+    fn read(raw: &Raw) -> Result<Self, String> {
+        let text = raw.text().map_err(|_| "one secret is expected here, not a list")?;
+        if text.len() < 16 { Err("a secret has at least 16 characters".into()) } else { Ok(Self(text.to_owned())) }
+    }
+}
+
+/// Secrets as well.
+#[derive(Clone)]
+pub(crate) struct EventKeys(pub(crate) SourceKeys);
+
+impl Value for EventKeys {
+    const KIND: &'static str = "secrets";
+
+    fn read(raw: &Raw) -> Result<Self, String> {
+        let text = match raw {
+            Raw::Text(text) => text.clone(),
+            Raw::List(parts) => parts.join(","),
+        };
+        SourceKeys::parse(&text).map(Self).map_err(|error| error.to_string())
     }
 }
 

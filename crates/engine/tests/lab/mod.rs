@@ -117,6 +117,8 @@ pub struct Options {
     /// Where everything lies; a folder of its own unless a former life left one.
     pub data_dir: Option<PathBuf>,
     pub step_hook: Option<StepHook>,
+    /// Without them, requests are stored and nothing is done about them.
+    pub loops: bool,
 }
 
 impl Default for Options {
@@ -136,6 +138,7 @@ impl Default for Options {
             node: None,
             data_dir: None,
             step_hook: None,
+            loops: true,
         }
     }
 }
@@ -220,7 +223,7 @@ impl Lab {
         });
         let stop_edge = CancellationToken::new();
         tokio::spawn(edge.clone().serve(vec![https_listener], vec![http_listener], stop_edge.clone()));
-        let running = Some(engine.start());
+        let running = options.loops.then(|| engine.start());
         Self { engine, clock, edge, https, http, internal_root_pem, running, stop_edge, scratch }
     }
 

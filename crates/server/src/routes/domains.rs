@@ -5,7 +5,7 @@ use crate::App;
 use crate::extract::{Body, Caller, PageQuery, Params, Segment, hostname, plain, site_name};
 use crate::problem::{Kind, Problem};
 use crate::wait::WaitQuery;
-use crate::wire::domains::{CertificateList, ChangeDomain, DomainView, HistoryView, NewDomain, RouteBody};
+use crate::wire::domains::{CertificateList, ChangeDomain, DomainView, NewDomain, RouteBody};
 use crate::wire::{Accepted, Listing};
 use axum::Json;
 use axum::extract::State;
@@ -167,7 +167,7 @@ pub(crate) async fn show(State(app): State<App>, id: Segment) -> Result<Json<Dom
     domain_view(&app, domain).await.map(Json)
 }
 
-async fn find(app: &App, id: &Segment) -> Result<Domain, Problem> {
+pub(super) async fn find(app: &App, id: &Segment) -> Result<Domain, Problem> {
     if let Ok(id) = id.0.parse::<DomainId>() {
         return Ok(app.engine.domain(id).await?);
     }
@@ -270,19 +270,4 @@ pub(crate) async fn certificates(State(app): State<App>, id: Segment) -> Result<
     let id = find(&app, &id).await?.intent.id;
     let rows = app.engine.store().certificates_of(id).await?;
     Ok(Json(CertificateList { items: rows.into_iter().map(Into::into).collect() }))
-}
-
-/// What happened to a domain, newest first.
-#[utoipa::path(get, path = "/v1/domains/{id}/history", tag = "domains",
-    params(("id" = String, Path, description = "Its id or its hostname"), PageQuery),
-    responses((status = 200, description = "One page", body = Listing<HistoryView>)))]
-pub(crate) async fn history(
-    State(app): State<App>,
-    id: Segment,
-    Params(page): Params<PageQuery>,
-) -> Result<Json<Listing<HistoryView>>, Problem> {
-    let (cursor, limit) = page.check()?;
-    let id = find(&app, &id).await?.intent.id;
-    let page = app.engine.store().domain_events(id, cursor, limit).await?;
-    Ok(Json(Listing::new(page, HistoryView::from)))
 }

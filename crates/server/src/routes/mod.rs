@@ -4,6 +4,7 @@
 
 mod admin;
 mod bulk;
+mod cert_events;
 mod domains;
 mod events;
 mod health;
@@ -40,7 +41,13 @@ pub(crate) fn documented() -> OpenApiRouter<App> {
         .routes(routes!(domains::verify))
         .routes(routes!(domains::cert_retry))
         .routes(routes!(domains::certificates))
-        .routes(routes!(domains::history))
+        .routes(routes!(cert_events::ingest))
+        .routes(routes!(cert_events::of_domain))
+        .routes(routes!(cert_events::list))
+        .routes(routes!(cert_events::show))
+        .routes(routes!(cert_events::replay))
+        .routes(routes!(cert_events::replay_many))
+        .routes(routes!(cert_events::sources))
         .routes(routes!(admin::tokens, admin::create_token))
         .routes(routes!(admin::revoke_token))
         .routes(routes!(admin::audit))

@@ -8,7 +8,7 @@ use certwright_model::domain::{Desired, DomainKind, DomainLifecycle, FailurePoli
 use certwright_model::ids::{CertificateId, DomainId, SiteId};
 use certwright_model::record::{Domain, EventType};
 use certwright_model::{Actor, ReasonCode, planner};
-use certwright_store::{CertificateRow, DomainEvent};
+use certwright_store::CertificateRow;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -355,32 +355,4 @@ impl From<CertificateRow> for CertificateView {
 pub struct CertificateList {
     /// Newest first; all that are kept.
     pub items: Vec<CertificateView>,
-}
-
-/// One line of a domain's history.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct HistoryView {
-    pub id: i64,
-    #[schema(value_type = String, format = DateTime)]
-    pub at: Timestamp,
-    #[schema(schema_with = words::maybe_event_type)]
-    pub event_type: Option<EventType>,
-    #[schema(example = "issue")]
-    pub step: String,
-    pub message: String,
-    #[schema(value_type = Option<String>)]
-    pub certificate_ref: Option<CertificateRef>,
-}
-
-impl From<DomainEvent> for HistoryView {
-    fn from(event: DomainEvent) -> Self {
-        Self {
-            id: event.id,
-            at: event.at,
-            event_type: event.event_type,
-            step: event.step,
-            message: event.message,
-            certificate_ref: event.certificate_ref,
-        }
-    }
 }

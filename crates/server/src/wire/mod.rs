@@ -3,6 +3,7 @@
 //! Answers can also be read back, for clients in Rust. No body holds a secret, but for [`admin::TokenCreated`], once.
 
 pub mod admin;
+pub mod cert_events;
 pub mod domains;
 pub mod jobs;
 pub mod sites;

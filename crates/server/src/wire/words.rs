@@ -3,6 +3,7 @@
 use certwright_model::authority::Role;
 use certwright_model::certificate::KeyType;
 use certwright_model::domain::{Desired, DomainKind, DomainLifecycle, FailurePolicy, TlsMode, TlsStatus};
+use certwright_model::event::{CallbackAction, CallbackClass, EventStatus};
 use certwright_model::job::{JobKind, JobStatus, StepStatus};
 use certwright_model::record::EventType;
 use certwright_model::view::SiteStatus;
@@ -42,6 +43,7 @@ schemas! {
     job_status = JobStatus,
     step_status = StepStatus,
     site_status = SiteStatus,
+    event_status = EventStatus,
 }
 
 schemas! {
@@ -52,6 +54,9 @@ schemas! {
     maybe_failure_policy = FailurePolicy,
     maybe_tls_mode = TlsMode,
     maybe_event_type = EventType,
+    maybe_event_status = EventStatus,
+    maybe_callback_class = CallbackClass,
+    maybe_callback_action = CallbackAction,
 }
 
 pub(crate) fn cert_status() -> Object {

@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod cert_events;
 mod document;
 mod events;
 mod limits;

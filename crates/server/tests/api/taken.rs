@@ -144,7 +144,7 @@ async fn a_domain_without_a_site_is_added_changed_verified_and_removed() {
     server.call("PATCH", &path, Some(json!({ "route": { "upstream": "http://127.0.0.1:9" } }))).await.is(200);
     assert_eq!(server.call("POST", &format!("{path}/cert-retry"), None).await.is(202)["job"]["kind"], "cert_retry");
     assert_eq!(server.call("GET", &format!("{path}/certificates"), None).await.is(200)["items"], json!([]));
-    assert!(server.call("GET", &format!("{path}/history"), None).await.is(200)["items"].is_array());
+    assert!(server.call("GET", &format!("{path}/cert-events"), None).await.is(200)["items"].is_array());
     assert_eq!(server.call("DELETE", &path, None).await.is(202)["job"]["kind"], "domain_remove");
     assert!(server.call("DELETE", &path, None).await.is(200)["job"].is_null());
     server.stop().await;

@@ -210,18 +210,6 @@ CREATE TABLE job_steps (
     PRIMARY KEY (job_id, seq)
 );
 
-CREATE TABLE domain_events (
-    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    domain_id TEXT COLLATE "C" NOT NULL REFERENCES custom_domains (id) ON DELETE CASCADE,
-    at BIGINT NOT NULL,
-    event_type TEXT COLLATE "C" CHECK (event_type IN
-        ('issuance_succeeded', 'issuance_failed', 'renewal_succeeded', 'renewal_failed', 'certificate_expiring')),
-    step TEXT COLLATE "C" NOT NULL,
-    message TEXT COLLATE "C" NOT NULL,
-    certificate_ref TEXT COLLATE "C"
-);
-CREATE INDEX domain_events_domain ON domain_events (domain_id, id);
-
 CREATE TABLE audit_log (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at BIGINT NOT NULL,

@@ -201,18 +201,6 @@ CREATE TABLE job_steps (
     PRIMARY KEY (job_id, seq)
 ) STRICT;
 
-CREATE TABLE domain_events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    domain_id TEXT NOT NULL REFERENCES custom_domains (id) ON DELETE CASCADE,
-    at INTEGER NOT NULL,
-    event_type TEXT CHECK (event_type IN
-        ('issuance_succeeded', 'issuance_failed', 'renewal_succeeded', 'renewal_failed', 'certificate_expiring')),
-    step TEXT NOT NULL,
-    message TEXT NOT NULL,
-    certificate_ref TEXT
-) STRICT;
-CREATE INDEX domain_events_domain ON domain_events (domain_id, id);
-
 CREATE TABLE audit_log (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at INTEGER NOT NULL,

@@ -4,7 +4,8 @@ use crate::fixture::*;
 use crate::on_both;
 use certwright_model::certificate::CertificateRef;
 use certwright_model::domain::{DomainLifecycle, TlsStatus};
-use certwright_model::ids::CertificateId;
+use certwright_model::event::{EventStatus, OWN_SOURCE};
+use certwright_model::ids::{CertificateId, EventId};
 use certwright_model::record::EventType;
 use certwright_model::{Reason, ReasonCode};
 use certwright_store::*;
@@ -46,7 +47,9 @@ async fn every_column_of_the_state_reads_back(place: &Place) {
     state.proven = true;
     state.reason = Some(Reason::new(ReasonCode::CaUnavailable, "NUL \0 in JSON").at(at(9)));
     state.look.validation_tries = 4;
-    let event = |n: u8| NewDomainEvent {
+    let event = |n: u8| OwnEvent {
+        id: EventId(uuid()),
+        node: node(),
         at: at(2),
         event_type: (n == 1).then_some(EventType::IssuanceSucceeded),
         step: "issue".into(),
@@ -57,12 +60,14 @@ async fn every_column_of_the_state_reads_back(place: &Place) {
     store.save_domain(save.clone(), at(2)).await.unwrap();
     save.state.tls_last_error = Some("it \u{fffd} failed".into());
     assert_eq!(store.domain_by_id(id).await.unwrap().unwrap().state, save.state);
-    let events = store.domain_events(id, None, 1).await.unwrap();
-    assert_eq!((events.items[0].message.as_str(), events.items[0].event_type), ("2", None), "newest first");
-    let older = store.domain_events(id, events.next, 1).await.unwrap();
+    let of_domain = EventFilter { domain: Some(host("a.example.com")), ..EventFilter::default() };
+    let events = store.events_page(&of_domain, None, 1).await.unwrap();
+    let newest = &events.items[0];
+    assert_eq!((newest.report.reason.as_deref(), newest.event_type), (Some("2"), None), "newest first");
+    assert_eq!((newest.identity.source.as_str(), newest.status), (OWN_SOURCE, EventStatus::Applied));
+    let older = store.events_page(&of_domain, events.next, 1).await.unwrap();
     assert_eq!((older.items[0].event_type, older.next), (Some(EventType::IssuanceSucceeded), None));
-    let bad = store.domain_events(id, Some("x".into()), 1).await;
-    assert_eq!(bad, Err(StoreError::BadCursor));
+    assert_eq!(older.items[0].report.certificate_ref, Some(CertificateRef::from_digest(&[1; 32])));
 }
 
 async fn a_claimed_domain_is_nobody_elses_until_the_lease_ends(place: &Place) {

@@ -7,6 +7,7 @@ mod budgets;
 mod concurrency;
 mod domains;
 mod edge;
+mod events;
 mod fixture;
 mod leases;
 mod orders;
