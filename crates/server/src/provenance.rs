@@ -183,21 +183,22 @@ mod tests {
         let rotated = sign(NEW.as_bytes(), t, body);
         let other = sign(b"another-secret-012345", t, body);
         #[rustfmt::skip]
-        let table: &[(&str, HeaderMap, &[u8], Result<(), Refusal>)] = &[
-            ("right",                    headers("lego", "eu-1", t, &good),             body,   Ok(())),
-            ("the second secret",        headers("lego", "eu-1", t, &rotated),          body,   Ok(())),
-            ("just fresh enough",        headers("lego", "eu-1", "1799999700", &edge),  body,   Ok(())),
-            ("too old",                  headers("lego", "eu-1", "1799999699", &early), body,   Err(Refusal::Stale)),
-            ("from the future",          headers("lego", "eu-1", "1800000301", &late),  body,   Err(Refusal::Stale)),
-            ("another time than signed", headers("lego", "eu-1", "1800000001", &good),  body,   Err(Refusal::BadSignature)),
-            ("one byte of white space",  headers("lego", "eu-1", t, &good),             spaced, Err(Refusal::BadSignature)),
-            ("upper case",               headers("lego", "eu-1", t, &shouted),          body,   Err(Refusal::BadSignature)),
-            ("another's secret",         headers("lego", "eu-1", t, &other),            body,   Err(Refusal::BadSignature)),
-            ("another cluster",          headers("lego", "eu-9", t, &good),             body,   Err(Refusal::UnknownIdentity)),
-            ("a sign before the time",   headers("lego", "eu-1", "+1800000000", &plus), body,   Err(Refusal::BadTimestamp)),
-            ("no time",                  headers("lego", "eu-1", "", &good),            body,   Err(Refusal::BadTimestamp)),
-            ("no source",                headers("", "eu-1", t, &good),                 body,   Err(Refusal::MissingHeader)),
-            ("nothing",                  HeaderMap::new(),                              body,   Err(Refusal::MissingHeader)),
+        type Case<'a> = (&'a str, HeaderMap, &'a [u8], Result<(), Refusal>);
+        let table: &[Case<'_>] = &[
+            ("right", headers("lego", "eu-1", t, &good), body, Ok(())),
+            ("the second secret", headers("lego", "eu-1", t, &rotated), body, Ok(())),
+            ("just fresh enough", headers("lego", "eu-1", "1799999700", &edge), body, Ok(())),
+            ("too old", headers("lego", "eu-1", "1799999699", &early), body, Err(Refusal::Stale)),
+            ("from the future", headers("lego", "eu-1", "1800000301", &late), body, Err(Refusal::Stale)),
+            ("another time than signed", headers("lego", "eu-1", "1800000001", &good), body, Err(Refusal::BadSignature)),
+            ("one byte of white space", headers("lego", "eu-1", t, &good), spaced, Err(Refusal::BadSignature)),
+            ("upper case", headers("lego", "eu-1", t, &shouted), body, Err(Refusal::BadSignature)),
+            ("another's secret", headers("lego", "eu-1", t, &other), body, Err(Refusal::BadSignature)),
+            ("another cluster", headers("lego", "eu-9", t, &good), body, Err(Refusal::UnknownIdentity)),
+            ("a sign before the time", headers("lego", "eu-1", "+1800000000", &plus), body, Err(Refusal::BadTimestamp)),
+            ("no time", headers("lego", "eu-1", "", &good), body, Err(Refusal::BadTimestamp)),
+            ("no source", headers("", "eu-1", t, &good), body, Err(Refusal::MissingHeader)),
+            ("nothing", HeaderMap::new(), body, Err(Refusal::MissingHeader)),
         ];
         for (what, headers, body, expected) in table {
             assert_eq!(verify(&keys(), headers, body, now(), 300).map(drop), *expected, "{what}");

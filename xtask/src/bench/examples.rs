@@ -8,31 +8,64 @@ use certwright_testkit::postgres::{self, Cluster, Durability};
 use serde_json::Value;
 
 use super::{Effort, Table, release_example};
+use crate::repo;
 use crate::step::line_by_line;
 
 /// Ours beside what other clients reached on this Pebble when they were looked at: Caddy 2.6 about 1 a second (it starts 10
 /// orders in 10 s), certbot 0.35, lego 0.2.
 pub(super) fn issue(effort: Effort) -> Result<Table> {
-    let example = release_example("issue")?;
-    let names = if effort == Effort::Quick { "50" } else { "1000" };
-    let cluster = if Cluster::is_installed() { Some(Cluster::start(Durability::On)?) } else { None };
-    let mut lines = Vec::new();
-    for backend in ["sqlite", "postgres"] {
-        let mut command = Command::new(&example);
-        command.args(["--names", names]);
-        match (&cluster, backend) {
-            (Some(cluster), "postgres") => {
-                command.arg("--postgres").env(postgres::ENVIRONMENT, cluster.url());
-            }
-            (None, "postgres") => continue,
-            _ => {}
-        }
-        lines.extend(json_lines(command)?);
-    }
+    let lines = on_both("issue", &["--names", if effort == Effort::Quick { "50" } else { "1000" }])?;
     let notes = vec!["HTTP-01 answered by the built-in edge; Pebble with `PEBBLE_VA_NOSLEEP=1`, nonce rejection off; 16 orders at a time; SQLite `synchronous=FULL`, PostgreSQL with fsync. All of it shares two cores.".to_owned()];
     const COLUMNS: [Column; 5] =
         [("backend", "backend"), ("names", "names"), ("callers", "orders at once"), ("seconds", "seconds"), ("per_second", "proven/s")];
     Ok(Table { notes, ..table_of(&lines, &COLUMNS)? })
+}
+
+pub(super) fn ingest(effort: Effort) -> Result<Table> {
+    let (events, domains) = if effort == Effort::Quick { ("5000", "100") } else { ("200000", "10000") };
+    let server = repo::target()?.join("release/certwright");
+    let server = server.to_str().context("the target folder has a strange name")?;
+    let lines = on_both("ingest", &["--events", events, "--domains", domains, "--server", server])?;
+    let notes = vec!["The server with its loops at work (probing off), the database and the load share two cores. SQLite `synchronous=FULL`, PostgreSQL with fsync. Memory is the server's own.".to_owned()];
+    const COLUMNS: [Column; 8] = [
+        ("backend", "backend"),
+        ("events", "events"),
+        ("per_second", "events/s"),
+        ("p50_ms", "p50 ms"),
+        ("p99_ms", "p99 ms"),
+        ("max_ms", "max ms"),
+        ("applied_after_s", "all applied after s"),
+        ("peak_mib", "peak MiB"),
+    ];
+    Ok(Table { notes, ..table_of(&lines, &COLUMNS)? })
+}
+
+pub(super) fn apply(effort: Effort) -> Result<Table> {
+    let (events, domains) = if effort == Effort::Quick { ("4000", "200") } else { ("200000", "10000") };
+    const COLUMNS: [Column; 6] = [
+        ("backend", "backend"),
+        ("events", "events"),
+        ("domains", "domains"),
+        ("seconds", "seconds"),
+        ("per_second", "events/s"),
+        ("peak_mib", "peak MiB"),
+    ];
+    table_of(&on_both("apply", &["--events", events, "--domains", domains])?, &COLUMNS)
+}
+
+/// The same on SQLite and on a PostgreSQL with fsync.
+fn on_both(example: &str, arguments: &[&str]) -> Result<Vec<Value>> {
+    let program = release_example(example)?;
+    let cluster = if Cluster::is_installed() { Some(Cluster::start(Durability::On)?) } else { None };
+    let mut command = Command::new(&program);
+    command.args(arguments);
+    let mut lines = json_lines(command)?;
+    if let Some(cluster) = &cluster {
+        let mut command = Command::new(&program);
+        command.args(arguments).arg("--postgres").env(postgres::ENVIRONMENT, cluster.url());
+        lines.extend(json_lines(command)?);
+    }
+    Ok(lines)
 }
 
 pub(super) fn time_to_green(effort: Effort) -> Result<Table> {

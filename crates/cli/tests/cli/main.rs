@@ -4,6 +4,7 @@
 
 mod acme;
 mod demo;
+mod events;
 mod manual;
 mod nodes;
 mod probe;

@@ -177,19 +177,20 @@ async fn a_wrong_token_and_a_wrong_signature_get_the_same_answer() {
     let mut repeated = good.clone();
     repeated.push(("x-cert-signature", "00".repeat(32)));
     #[rustfmt::skip]
-    let table: Vec<(&str, &str, Vec<(&str, String)>, &[u8])> = vec![
-        ("no token",                    "",       good.clone(),                                            &body),
-        ("a wrong token",               "wrong",  good.clone(),                                            &body),
-        ("no provenance",               TOKEN,    vec![],                                                  &body),
-        ("no signature",                TOKEN,    good[..3].to_vec(),                                      &body),
-        ("two signatures",              TOKEN,    repeated,                                                &body),
-        ("a wrong secret",              TOKEN,    provenance("lego", "eu-1", "wrong", &t, &body),          &body),
-        ("another's secret",            TOKEN,    provenance("lego", "eu-1", "the-secret-of-caddy-eu-2", &t, &body), &body),
-        ("an unknown source",           TOKEN,    provenance("acme.sh", "eu-1", SECRET, &t, &body),        &body),
-        ("one byte of white space",     TOKEN,    good.clone(),                                            &spaced),
-        ("too old",                     TOKEN,    provenance("lego", "eu-1", SECRET, &stale, &body),       &body),
-        ("from the future",             TOKEN,    provenance("lego", "eu-1", SECRET, &future, &body),      &body),
-        ("another name in the body",    TOKEN,    provenance("lego", "eu-1", SECRET, &t, &other_body),     &other_body),
+    type Case<'a> = (&'a str, &'a str, Vec<(&'a str, String)>, &'a [u8]);
+    let table: Vec<Case<'_>> = vec![
+        ("no token", "", good.clone(), &body),
+        ("a wrong token", "wrong", good.clone(), &body),
+        ("no provenance", TOKEN, vec![], &body),
+        ("no signature", TOKEN, good[..3].to_vec(), &body),
+        ("two signatures", TOKEN, repeated, &body),
+        ("a wrong secret", TOKEN, provenance("lego", "eu-1", "wrong", &t, &body), &body),
+        ("another's secret", TOKEN, provenance("lego", "eu-1", "the-secret-of-caddy-eu-2", &t, &body), &body),
+        ("an unknown source", TOKEN, provenance("acme.sh", "eu-1", SECRET, &t, &body), &body),
+        ("one byte of white space", TOKEN, good.clone(), &spaced),
+        ("too old", TOKEN, provenance("lego", "eu-1", SECRET, &stale, &body), &body),
+        ("from the future", TOKEN, provenance("lego", "eu-1", SECRET, &future, &body), &body),
+        ("another name in the body", TOKEN, provenance("lego", "eu-1", SECRET, &t, &other_body), &other_body),
     ];
     let mut answers = std::collections::BTreeSet::new();
     for (what, token, headers, body) in table {
