@@ -28,6 +28,8 @@ async fn scene(what: &str, backend: &Backend, pebble: PebbleOptions, issuers: &[
     let ground = Ground::new().await;
     let dns = DnsServer::start_or_say(what).unwrap()?;
     Pebble::program_or_say(pebble.binary, what)?;
+    // Debian's Pebble locks itself up under more.
+    let issuer_in_flight = if pebble.binary == PebbleBinary::New { 64 } else { 16 };
     let ports =
         PebbleOptions { http_port: ground.http().port(), tls_port: ground.https().port(), dns_server: Some(dns.address()), ..pebble };
     let pebble = tokio::task::spawn_blocking(move || Pebble::start(ports).unwrap()).await.unwrap();
@@ -40,6 +42,7 @@ async fn scene(what: &str, backend: &Backend, pebble: PebbleOptions, issuers: &[
         issuers: issuers.iter().map(ToString::to_string).collect(),
         resolver: Some(dns.address()),
         roots_pem: vec![pebble.root_pem().await.unwrap()],
+        issuer_in_flight,
         ..Options::default()
     };
     Some(Scene { lab: Lab::start(ground, options).await, pebble, dns })

@@ -102,5 +102,5 @@ async fn opening_twice_migrates_once_and_a_newer_schema_is_refused(place: &Place
     let second = place.open().await;
     assert_eq!(second.meta("k").await.unwrap().as_deref(), Some("v"));
     place.raw("INSERT INTO schema_migrations (version, name, applied_at) VALUES (99, 'later', 0)").await;
-    assert!(matches!(Store::open(place.config(), at(0)).await, Err(StoreError::NewerSchema { found: 99, known: 1 })));
+    assert!(matches!(Store::open(place.config(), at(0)).await, Err(StoreError::NewerSchema { found: 99, .. })));
 }
