@@ -92,7 +92,9 @@ fn serve(program: &PathBuf, scratch: &Scratch, api: SocketAddr, dns: &DnsServer,
         command.env("DATABASE_URL", database.url());
     }
     let mut server = Process::start(command, &scratch.path().join("log")).map_err(|e| e.to_string())?;
-    server.wait_listening(api, Duration::from_secs(60)).map_err(|e| e.to_string())?;
+    // Written when everything else is ready.
+    let ready = scratch.path().join("data/server.json");
+    server.wait_until("wrote where it listens", Duration::from_secs(60), || ready.is_file()).map_err(|e| e.to_string())?;
     Ok(server)
 }
 

@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let started = Instant::now();
     let (mut applied, mut batches) = (0, 0);
     while applied < events {
-        let batch = engine.apply_due_events().await?;
+        let batch = engine.apply_due_events(2000).await?;
         assert!(batch > 0, "{applied} of {events} were applied, and nothing is due");
         applied += batch;
         batches += 1;

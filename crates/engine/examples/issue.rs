@@ -10,7 +10,7 @@ use certwright_engine::requests::{DomainRequest, RouteRequest};
 use certwright_model::domain::TlsStatus;
 use certwright_providers::issuer::acme::AcmeConfig;
 use certwright_testkit::dns::DnsServer;
-use certwright_testkit::pebble::{Pebble, PebbleOptions};
+use certwright_testkit::pebble::{Pebble, PebbleBinary, PebbleOptions};
 use certwright_testkit::postgres::Database;
 use lab::{Ground, Lab, Options, host, who};
 use std::time::{Duration, Instant};
@@ -20,7 +20,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1)).cloned();
     let names: u64 = value("--names").map_or(Ok(1000), |text| text.parse())?;
-    let callers: usize = value("--callers").map_or(Ok(16), |text| text.parse())?;
+    let binary = lab::pebble_for_many();
+    // Debian's Pebble locks itself up under more.
+    let many = if binary == PebbleBinary::New { 64 } else { 16 };
+    let callers: usize = value("--callers").map_or(Ok(many), |text| text.parse())?;
     let database = if arguments.iter().any(|a| a == "--postgres") { Database::from_environment("issue")? } else { None };
 
     let ground = Ground::new().await;
@@ -29,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         http_port: ground.http().port(),
         tls_port: ground.https().port(),
         dns_server: Some(dns.address()),
-        binary: lab::pebble_for_many(),
+        binary,
         ..PebbleOptions::default()
     };
     let pebble = tokio::task::spawn_blocking(move || Pebble::start(pebble)).await??;

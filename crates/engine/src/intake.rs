@@ -11,16 +11,17 @@ use certwright_model::ids::EventId;
 use certwright_model::planner::{Policy, View};
 use certwright_model::reason::{Reason, ReasonCode};
 use certwright_model::record::Domain;
-use certwright_store::{Accepted, EventFilter, EventRow, Fold, NewEvent, RefusalCount, StoreError, Who};
+use certwright_store::{Accepted, EventFilter, EventRow, Fold, NewEvent, SourceCount, SourceRow, StoreError, Who};
 use governor::clock::{Clock as _, MonotonicClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,10 +30,11 @@ use tokio_util::task::TaskTracker;
 const QUEUE: usize = 4096;
 /// Events in one commit at most.
 const BATCH: usize = 1000;
-/// Commits on their way at once: while one is written, the next one gathers.
-const COMMITS: usize = 2;
 /// Events applied in one transaction at most: the database's one writer is not kept from others for long.
 const APPLY: u32 = 2000;
+/// The same while events come in, and how many times as long as one batch takes the senders then have the database.
+const APPLY_BESIDE: u32 = 200;
+const SHARE: u32 = 5;
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 /// Identities whose rate is remembered; beyond that, those that have been quiet are forgotten.
 const RATES: usize = 10_000;
@@ -58,8 +60,11 @@ pub(crate) struct Intake {
     queue: Mutex<Option<mpsc::Sender<Queued>>>,
     /// Something is there to be applied.
     pub(crate) arrived: Notify,
+    /// Commits of events so far.
+    arrivals: AtomicU64,
     rates: RateLimiter<Identity, HashMapStateStore<Identity>, MonotonicClock>,
-    refused: Mutex<HashMap<Identity, RefusalCount>>,
+    /// What is not in the rows of the sources yet. A crash loses a second of it: it is for people, nothing is decided by it.
+    counts: Mutex<HashMap<Identity, SourceCount>>,
 }
 
 #[derive(Debug)]
@@ -72,7 +77,17 @@ impl Intake {
     pub(crate) fn new(config: IntakeConfig) -> Self {
         let quota = Quota::per_second(config.rate).allow_burst(config.rate.saturating_mul(BURST_SECONDS));
         let rates = RateLimiter::new(quota, HashMapStateStore::default(), MonotonicClock);
-        Self { config, queue: Mutex::default(), arrived: Notify::new(), rates, refused: Mutex::default() }
+        Self { config, queue: Mutex::default(), arrived: Notify::new(), arrivals: AtomicU64::new(0), rates, counts: Mutex::default() }
+    }
+}
+
+impl Intake {
+    fn count(&self, identity: &Identity, add: impl FnOnce(&mut SourceCount)) {
+        let mut counts = locked(&self.counts);
+        match counts.get_mut(identity) {
+            Some(count) => add(count),
+            None => add(counts.entry(identity.clone()).or_insert_with(|| SourceCount::none(identity.clone()))),
+        }
     }
 }
 
@@ -105,13 +120,26 @@ impl Engine {
         rates.check_key(identity).map_err(|refused| refused.wait_time_from(MonotonicClock.now()))
     }
 
-    /// Counts a refusal of a known identity; written to its row within a second.
+    /// Counts a refusal of a known identity.
     pub fn refused(&self, identity: &Identity, signature: bool) {
-        let mut refused = locked(&self.inner.intake.refused);
-        let fresh = || RefusalCount { identity: identity.clone(), rejected: 0, signature_failures: 0 };
-        let count = refused.entry(identity.clone()).or_insert_with(fresh);
-        count.rejected += 1;
-        count.signature_failures += u64::from(signature);
+        self.inner.intake.count(identity, |count| {
+            count.rejected += 1;
+            count.signature_failures += u64::from(signature);
+        });
+    }
+
+    /// Who reports, and how it went.
+    pub async fn sources(&self) -> Result<Vec<SourceRow>, StoreError> {
+        self.write_counts().await?;
+        self.inner.store.sources().await
+    }
+
+    async fn write_counts(&self) -> Result<(), StoreError> {
+        let counts: Vec<SourceCount> = std::mem::take(&mut *locked(&self.inner.intake.counts)).into_values().collect();
+        if counts.is_empty() {
+            return Ok(());
+        }
+        self.inner.store.count_reports(counts, self.inner.clock.now()).await
     }
 
     /// The event is tried again now.
@@ -128,10 +156,10 @@ impl Engine {
         Ok(replayed)
     }
 
-    /// Applies one batch of what is due; says how many events were due.
-    pub async fn apply_due_events(&self) -> Result<u64, StoreError> {
+    /// Applies at most `limit` of the events that are due; says how many it took up.
+    pub async fn apply_due_events(&self, limit: u32) -> Result<u64, StoreError> {
         let (started, now) = (Instant::now(), self.inner.clock.now());
-        let batch = self.inner.store.apply_events(&folding(self, now), self.inner.intake.config.limits, APPLY, now).await?;
+        let batch = self.inner.store.apply_events(&folding(self, now), self.inner.intake.config.limits, limit, now).await?;
         let taken = batch.applied + batch.superseded + batch.retried + batch.failed;
         self.inner.status.ran("events", now, started.elapsed().as_millis() as u64, taken);
         if batch.failed > 0 {
@@ -144,36 +172,41 @@ impl Engine {
     }
 }
 
-/// The collector: gathers what is queued, hands it to the database, answers.
+/// The collector: gathers what came while the last commit was written, hands it to the database, answers.
 fn start(engine: &Engine) -> mpsc::Sender<Queued> {
     let (sender, mut receiver) = mpsc::channel::<Queued>(QUEUE);
     // Not the engine itself: the queue ends with it.
     let (store, clock) = (engine.inner.store.clone(), engine.inner.clock.clone());
     let inner = Arc::downgrade(&engine.inner);
     tokio::spawn(async move {
-        let commits = Arc::new(Semaphore::new(COMMITS));
         let mut batch = Vec::new();
-        loop {
-            let Ok(permit) = commits.clone().acquire_owned().await else { return };
-            if receiver.recv_many(&mut batch, BATCH).await == 0 {
-                return;
-            }
+        while receiver.recv_many(&mut batch, BATCH).await > 0 {
             let (events, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|queued| (queued.event, queued.reply)).unzip();
-            let (store, now, inner) = (store.clone(), clock.now(), inner.clone());
-            tokio::spawn(async move {
-                let outcome = store.accept_events(events, now).await;
-                drop(permit);
-                match outcome {
-                    Ok(outcomes) => replies.into_iter().zip(outcomes).for_each(|(reply, outcome)| drop(reply.send(Ok(outcome)))),
-                    Err(error) => {
-                        tracing::warn!(%error, events = replies.len(), "events could not be stored; their senders were told");
-                        replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
-                    }
+            let senders: Vec<Identity> = events.iter().map(|event| event.identity.clone()).collect();
+            let outcomes = match store.accept_events(events, clock.now()).await {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    tracing::warn!(%error, events = replies.len(), "events could not be stored; their senders were told");
+                    replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
+                    continue;
                 }
-                if let Some(inner) = inner.upgrade() {
-                    inner.intake.arrived.notify_one();
+            };
+            let inner = inner.upgrade();
+            for ((reply, outcome), sender) in replies.into_iter().zip(outcomes).zip(senders) {
+                if let Some(inner) = &inner {
+                    inner.intake.count(&sender, |count| match &outcome {
+                        Accepted::New => count.accepted += 1,
+                        Accepted::Duplicate { .. } => count.duplicates += 1,
+                        Accepted::Conflict | Accepted::UnknownDomain => count.rejected += 1,
+                    });
                 }
-            });
+                // A caller that has gone away asks again, and is told that it is known.
+                let _ = reply.send(Ok(outcome));
+            }
+            if let Some(inner) = inner {
+                inner.intake.arrivals.fetch_add(1, Ordering::Relaxed);
+                inner.intake.arrived.notify_one();
+            }
         }
     });
     sender
@@ -183,7 +216,9 @@ fn start(engine: &Engine) -> mpsc::Sender<Queued> {
 fn folding(engine: &Engine, now: Timestamp) -> Fold {
     let (policy, entropy) = (engine.inner.config.policy.clone(), engine.inner.clock.entropy());
     Arc::new(move |domain: &mut Domain, events: &[EventRow]| {
-        let effects: Vec<Effect> = events.iter().map(|row| apply_one(domain, row, now, entropy)).collect();
+        // Where nobody dials there is nobody to ask.
+        let asked = |effect| if effect == Effect::Asks && !policy.probing { Effect::Changed } else { effect };
+        let effects: Vec<Effect> = events.iter().map(|row| asked(apply_one(domain, row, now, entropy))).collect();
         if effects.iter().any(|effect| matches!(effect, Effect::Changed | Effect::Asks)) {
             conclude(domain, &policy, now);
         }
@@ -215,8 +250,15 @@ pub(crate) fn spawn(engine: &Engine, token: &CancellationToken, tracker: &TaskTr
 }
 
 async fn apply_loop(engine: Engine, token: CancellationToken) {
+    let intake = &engine.inner.intake;
+    let mut seen = 0;
     while !token.is_cancelled() {
-        match engine.apply_due_events().await {
+        let arrivals = intake.arrivals.load(Ordering::Relaxed);
+        // Commits since the last batch: senders are waiting for the same database, and go first.
+        let busy = arrivals.wrapping_sub(seen) > 1;
+        seen = arrivals;
+        let started = Instant::now();
+        match engine.apply_due_events(if busy { APPLY_BESIDE } else { APPLY }).await {
             Ok(0) => {
                 let now = engine.inner.clock.now();
                 let next = engine.inner.store.next_due_event().await.ok().flatten();
@@ -224,11 +266,12 @@ async fn apply_loop(engine: Engine, token: CancellationToken) {
                 let scan = engine.inner.config.scan_every;
                 let nap = until.unwrap_or(scan).clamp(Duration::from_millis(2), scan);
                 tokio::select! {
-                    () = engine.inner.intake.arrived.notified() => {}
+                    () = intake.arrived.notified() => {}
                     () = sleep(nap) => {}
                     () = token.cancelled() => {}
                 }
             }
+            Ok(_) if busy => reconciler::pause(&token, started.elapsed() * SHARE).await,
             Ok(_) => {}
             Err(error) => {
                 engine.inner.status.failed("events", &error.to_string());
@@ -243,11 +286,8 @@ async fn apply_loop(engine: Engine, token: CancellationToken) {
 async fn count_loop(engine: Engine, token: CancellationToken) {
     loop {
         let stopping = token.is_cancelled();
-        let counts: Vec<RefusalCount> = std::mem::take(&mut *locked(&engine.inner.intake.refused)).into_values().collect();
-        if !counts.is_empty()
-            && let Err(error) = engine.inner.store.count_refusals(counts, engine.inner.clock.now()).await
-        {
-            tracing::warn!(%error, "refusals were not counted");
+        if let Err(error) = engine.write_counts().await {
+            tracing::warn!(%error, "reports were not counted");
         }
         if stopping {
             return;

@@ -14,7 +14,7 @@ use certwright_model::ids::{DomainId, EventId};
 use certwright_model::record::EventType;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// What an event is about: a name, or a row that has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,13 +98,21 @@ pub struct SourceRow {
     pub signature_failures: u64,
 }
 
-/// How often an identity was refused since the last count.
+/// What became of an identity's reports since the last count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefusalCount {
+pub struct SourceCount {
     pub identity: Identity,
+    pub accepted: u64,
+    pub duplicates: u64,
     pub rejected: u64,
     /// Of the rejected, those whose signature or timestamp was wrong.
     pub signature_failures: u64,
+}
+
+impl SourceCount {
+    pub fn none(identity: Identity) -> Self {
+        Self { identity, accepted: 0, duplicates: 0, rejected: 0, signature_failures: 0 }
+    }
 }
 
 macro_rules! event_columns {
@@ -144,12 +152,15 @@ impl Store {
         self.db.write(move |tx| Box::pin(async move { accept(tx, &events, now).await })).await
     }
 
-    /// Refused callers, counted where their identity is known.
-    pub async fn count_refusals(&self, counts: Vec<RefusalCount>, now: Timestamp) -> Result<()> {
-        let rows = counts
-            .iter()
-            .map(|count| json!([count.identity.source, count.identity.cluster_id, 0, 0, count.rejected, count.signature_failures]));
-        let rows = sorted(rows.collect());
+    /// Adds to what is known of the sources; each identity comes once.
+    pub async fn count_reports(&self, mut counts: Vec<SourceCount>, now: Timestamp) -> Result<()> {
+        // In one order for everybody, so that two nodes never wait for each other's rows.
+        counts.sort_by(|a, b| a.identity.cmp(&b.identity));
+        let row = |count: &SourceCount| {
+            let SourceCount { identity, accepted, duplicates, rejected, signature_failures } = count;
+            json!([identity.source, identity.cluster_id, accepted, duplicates, rejected, signature_failures])
+        };
+        let rows = Value::Array(counts.iter().map(row).collect()).to_string();
         self.db.write(move |tx| Box::pin(async move { tx.exec(COUNT, args![rows, now]).await.map(drop) })).await
     }
 
@@ -277,33 +288,14 @@ async fn accept(tx: &mut Tx, events: &[NewEvent], now: Timestamp) -> Result<Vec<
     let stored = if asked == 0 { 0 } else { tx.exec(INSERT, args![Value::Array(rows).to_string(), now]).await? };
     // The usual case takes no second look.
     let holders = if stored == asked { HashMap::new() } else { holders_of(tx, events).await? };
-    let mut outcomes = Vec::with_capacity(events.len());
-    let mut counts: BTreeMap<&Identity, [u64; 3]> = BTreeMap::new();
-    for event in events {
-        let outcome = match (&event.subject, holders.get(&(&event.identity, event.source_event_id.as_str()))) {
-            (Subject::Id(id), _) if !names.contains_key(id) => Accepted::UnknownDomain,
-            (_, None) => Accepted::New,
-            (_, Some(holder)) if holder.id == event.id => Accepted::New,
-            (_, Some(holder)) if holder.digest == event.digest => Accepted::Duplicate { id: holder.id, status: holder.status },
-            (_, Some(_)) => Accepted::Conflict,
-        };
-        let count = counts.entry(&event.identity).or_default();
-        match outcome {
-            Accepted::New => count[0] += 1,
-            Accepted::Duplicate { .. } => count[1] += 1,
-            Accepted::Conflict | Accepted::UnknownDomain => count[2] += 1,
-        }
-        outcomes.push(outcome);
-    }
-    let rows = counts.iter().map(|(who, [new, again, refused])| json!([who.source, who.cluster_id, new, again, refused, 0]));
-    tx.exec(COUNT, args![sorted(rows.collect()), now]).await?;
-    Ok(outcomes)
-}
-
-/// In one order for everybody, so that two batches never wait for each other's rows.
-fn sorted(mut rows: Vec<Value>) -> String {
-    rows.sort_by(|a, b| (a[0].as_str(), a[1].as_str()).cmp(&(b[0].as_str(), b[1].as_str())));
-    Value::Array(rows).to_string()
+    let outcome = |event: &NewEvent| match (&event.subject, holders.get(&(&event.identity, event.source_event_id.as_str()))) {
+        (Subject::Id(id), _) if !names.contains_key(id) => Accepted::UnknownDomain,
+        (_, None) => Accepted::New,
+        (_, Some(holder)) if holder.id == event.id => Accepted::New,
+        (_, Some(holder)) if holder.digest == event.digest => Accepted::Duplicate { id: holder.id, status: holder.status },
+        (_, Some(_)) => Accepted::Conflict,
+    };
+    Ok(events.iter().map(outcome).collect())
 }
 
 async fn names_of(tx: &mut Tx, events: &[NewEvent]) -> Result<HashMap<DomainId, String>> {

@@ -46,7 +46,7 @@ pub use doctor::{Orphan, OrphanKind};
 pub use domains::{DomainChange, DomainFilter, Which};
 pub use error::StoreError;
 pub use event_queue::{AppliedBatch, Fold};
-pub use events::{Accepted, EventFilter, EventNote, EventRow, NewEvent, RefusalCount, SourceRow, Subject};
+pub use events::{Accepted, EventFilter, EventNote, EventRow, NewEvent, SourceCount, SourceRow, Subject};
 pub use kek::KekSource;
 pub use orders::{CertificateRow, CertificateStatus, NewCertificate};
 pub use save::{CloseJobs, DomainSave, Next, OwnEvent, SiteNext, SiteSave};

@@ -15,7 +15,7 @@ use crate::step::line_by_line;
 /// orders in 10 s), certbot 0.35, lego 0.2.
 pub(super) fn issue(effort: Effort) -> Result<Table> {
     let lines = on_both("issue", &["--names", if effort == Effort::Quick { "50" } else { "1000" }])?;
-    let notes = vec!["HTTP-01 answered by the built-in edge; Pebble with `PEBBLE_VA_NOSLEEP=1`, nonce rejection off; 16 orders at a time; SQLite `synchronous=FULL`, PostgreSQL with fsync. All of it shares two cores.".to_owned()];
+    let notes = vec!["HTTP-01 answered by the built-in edge; Pebble with `PEBBLE_VA_NOSLEEP=1`, nonce rejection off; its lock order mended; SQLite `synchronous=FULL`, PostgreSQL with fsync. All of it shares two cores.".to_owned()];
     const COLUMNS: [Column; 5] =
         [("backend", "backend"), ("names", "names"), ("callers", "orders at once"), ("seconds", "seconds"), ("per_second", "proven/s")];
     Ok(Table { notes, ..table_of(&lines, &COLUMNS)? })

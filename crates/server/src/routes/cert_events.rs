@@ -286,7 +286,7 @@ pub(crate) async fn sources(State(app): State<App>) -> Result<Json<CertSourceLis
         let has_key = keys.knows(&row.identity);
         CertSourceView::new(row, has_key)
     };
-    let items = app.engine.store().sources().await?.into_iter().map(view).collect();
+    let items = app.engine.sources().await?.into_iter().map(view).collect();
     Ok(Json(CertSourceList { items }))
 }
 

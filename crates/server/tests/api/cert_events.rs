@@ -63,7 +63,7 @@ async fn an_event_is_accepted_applied_and_shown_in_the_story_of_its_domain() {
     let again = post(&server, &event("e1")).await.is(202);
     assert_eq!((&again["event_id"], &again["duplicate"]), (&json!(event_id), &json!(true)));
 
-    assert_eq!(server.engine.apply_due_events().await.unwrap(), 1);
+    assert_eq!(server.engine.apply_due_events(100).await.unwrap(), 1);
     assert_eq!(post(&server, &event("e1")).await.is(202)["status"], "applied");
     let domain = server.call("GET", &format!("/v1/domains/{id}"), None).await.is(200);
     assert_eq!((&domain["cert_last_event_type"], &domain["cert_failure_count"]), (&json!("renewal_failed"), &json!(1)));
@@ -93,7 +93,7 @@ async fn every_spelling_that_senders_use_is_understood() {
     assert_eq!(post(&server, &retried).await.is(202)["duplicate"], true, "counting its attempts makes no other event");
     retried["notAfter"] = json!("2027-02-02T00:00:00Z");
     post(&server, &retried).await.refuses(409, None, "another event");
-    server.engine.apply_due_events().await.unwrap();
+    server.engine.apply_due_events(100).await.unwrap();
     let domain = server.call("GET", &format!("/v1/domains/{id}"), None).await.is(200);
     assert_eq!(
         (&domain["cert_last_event_type"], &domain["cert_last_event_at"]),
@@ -279,7 +279,7 @@ async fn dead_letters_are_listed_and_replayed() {
     other["source"] = json!("caddy");
     post(&server, &other).await.is(202);
     for _ in 0..6 {
-        server.engine.apply_due_events().await.unwrap();
+        server.engine.apply_due_events(100).await.unwrap();
         server.engine.clock().shift(jiff::SignedDuration::from_hours(2));
     }
     let failed = server.call("GET", "/v1/admin/cert-events?status=failed", None).await.is(200);
@@ -295,7 +295,7 @@ async fn dead_letters_are_listed_and_replayed() {
     let shown = server.call("POST", &format!("/v1/admin/cert-events/{id}/replay"), None).await.is(202);
     assert_eq!((&shown["event"]["status"], &shown["history"][0]["action"]), (&json!("pending"), &json!("replay")));
     assert_eq!(replay(json!({ "source": "lego" })).await.is(200)["replayed"], 1);
-    server.engine.apply_due_events().await.unwrap();
+    server.engine.apply_due_events(100).await.unwrap();
     assert_eq!(server.call("GET", "/v1/admin/cert-events?status=applied", None).await.is(200)["items"].as_array().unwrap().len(), 2);
     server.call("POST", &format!("/v1/admin/cert-events/{id}/replay"), None).await.refuses(409, None, "applied");
     server.call("GET", "/v1/admin/cert-events?status=lost", None).await.refuses(400, Some("status"), "pending");

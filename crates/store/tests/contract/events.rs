@@ -205,14 +205,16 @@ async fn two_nodes_apply_each_event_once(place: &Place) {
 
 async fn refusals_and_deliveries_are_counted_by_source(place: &Place) {
     let store = place.open().await;
-    let first = event("1", "a.example.com", 1);
-    store.accept_events(vec![first.clone(), event("2", "a.example.com", 1)], at(1)).await.unwrap();
-    store.accept_events(vec![NewEvent { id: EventId(uuid()), ..first }], at(2)).await.unwrap();
     let other = Identity::new("caddy", "eu-2").unwrap();
-    let count =
-        |identity: &Identity, rejected, signature_failures| RefusalCount { identity: identity.clone(), rejected, signature_failures };
-    store.count_refusals(vec![count(&lego(), 2, 1), count(&other, 5, 5)], at(3)).await.unwrap();
-    store.count_refusals(vec![count(&other, 1, 0)], at(4)).await.unwrap();
+    let refused = |identity: &Identity, rejected, signature_failures| SourceCount {
+        rejected,
+        signature_failures,
+        ..SourceCount::none(identity.clone())
+    };
+    let taken = SourceCount { accepted: 2, duplicates: 1, ..SourceCount::none(lego()) };
+    store.count_reports(vec![taken], at(1)).await.unwrap();
+    store.count_reports(vec![refused(&lego(), 2, 1), refused(&other, 5, 5)], at(3)).await.unwrap();
+    store.count_reports(vec![refused(&other, 1, 0)], at(4)).await.unwrap();
     let rows = store.sources().await.unwrap();
     let seen: Vec<_> =
         rows.iter().map(|r| (r.identity.source.as_str(), r.accepted, r.duplicates, r.rejected, r.signature_failures)).collect();

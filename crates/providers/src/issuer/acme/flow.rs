@@ -16,6 +16,7 @@ use instant_acme::{
     AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, Identifier, NewOrder, Order, OrderStatus,
 };
 use jiff::{SignedDuration, Timestamp};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,6 +36,47 @@ macro_rules! with_nonces {
     }};
 }
 
+/// How long the CA usually takes for one of its parts, as the orders before have shown: a poll that comes too early is work
+/// for both sides.
+#[derive(Debug, Default)]
+pub(super) struct Usual(AtomicU32);
+
+/// Both are the CA's: validating the challenges, and signing.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    validating: Usual,
+    signing: Usual,
+}
+
+struct Wait {
+    started: Instant,
+    next: Duration,
+    polls: u32,
+}
+
+impl Wait {
+    fn new(first: Duration) -> Self {
+        Self { started: Instant::now(), next: first, polls: 0 }
+    }
+}
+
+impl Usual {
+    fn usual(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed).into()).clamp(FIRST_POLL, SLOWEST_POLL)
+    }
+
+    /// What the first poll found done may have been done for a while: the next one comes a little earlier.
+    fn learn(&self, wait: &Wait) {
+        if wait.polls == 0 {
+            return;
+        }
+        let took = u32::try_from(wait.started.elapsed().as_millis()).unwrap_or(u32::MAX).min(SLOWEST_POLL.as_millis() as u32);
+        let took = if wait.polls == 1 { took - took / 4 } else { took };
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(if before == 0 { took } else { before - before / 4 + took / 4 }, Ordering::Relaxed);
+    }
+}
+
 pub(super) struct Flow<'a> {
     pub(super) issuer: &'a AcmeIssuer,
     pub(super) request: &'a IssueRequest,
@@ -48,21 +90,26 @@ impl Flow<'_> {
     pub(super) async fn run(&self) -> Result<Issued, Stop> {
         let resumed = self.request.order.stage != OrderStage::Intended && self.request.order.order_url.is_some();
         let mut order = if resumed { self.fetch().await? } else { self.place().await? };
-        let mut wait = FIRST_POLL;
+        let pace = &self.issuer.pace;
+        let mut wait = Wait::new(FIRST_POLL);
         let mut triggered = false;
         loop {
             match order.state().status {
                 OrderStatus::Pending if !triggered => {
                     self.answer_challenges(&mut order).await?;
                     triggered = true;
-                    wait = FIRST_POLL;
+                    wait = Wait::new(pace.validating.usual());
                 }
                 OrderStatus::Pending | OrderStatus::Processing => self.poll(&mut order, &mut wait).await?,
                 OrderStatus::Ready => {
+                    pace.validating.learn(&wait);
                     self.finalize(&mut order).await?;
-                    wait = FIRST_POLL;
+                    wait = Wait::new(pace.signing.usual());
                 }
-                OrderStatus::Valid => return self.download(&mut order).await,
+                OrderStatus::Valid => {
+                    pace.signing.learn(&wait);
+                    return self.download(&mut order).await;
+                }
                 OrderStatus::Invalid => return Err(self.why_invalid(&mut order, resumed).await),
             }
         }
@@ -222,7 +269,7 @@ impl Flow<'_> {
             Ok(()) => Ok(()),
             // A CA that lags behind itself, or has it already: what the order says now decides.
             Err(error) if matches!(failure_of(&error), Some(Failure::Refused(r)) if r.kind == "orderNotReady") => {
-                let mut wait = FIRST_POLL * 10;
+                let mut wait = Wait::new(FIRST_POLL * 10);
                 self.poll(order, &mut wait).await
             }
             Err(error) => Err(match (self.stop(&error, About::Order), failure_of(&error)) {
@@ -234,10 +281,12 @@ impl Flow<'_> {
         }
     }
 
-    /// Waits as the CA says, else from 10 ms growing to 2 s; gives up where the wait would pass the deadline.
-    async fn poll(&self, order: &mut Order, wait: &mut Duration) -> Result<(), Stop> {
-        let own = *wait;
-        *wait = own.mul_f32(1.6).min(SLOWEST_POLL);
+    /// Waits as the CA says, else as long as it usually takes and then growing to 2 s; gives up where the wait would pass the
+    /// deadline.
+    async fn poll(&self, order: &mut Order, wait: &mut Wait) -> Result<(), Stop> {
+        let own = wait.next;
+        wait.next = own.mul_f32(1.6).min(SLOWEST_POLL);
+        wait.polls += 1;
         let now = self.clock();
         let due = match last_retry_after().map(|after| after.at(now).duration_since(now)) {
             Some(delay) if delay > SignedDuration::ZERO => delay.unsigned_abs(),

@@ -18,7 +18,7 @@ use certwright_model::budget::Limit;
 use certwright_model::certificate::CertificateFacts;
 use certwright_model::renewal::AriWindow;
 use certwright_model::{Reason, ReasonCode};
-use flow::Flow;
+use flow::{Flow, Pace};
 use http::{Failure, Http};
 use instant_acme::Error;
 use jiff::{SignedDuration, Timestamp};
@@ -113,6 +113,7 @@ pub struct AcmeIssuer {
     external_key: Option<(String, Vec<u8>)>,
     session: Mutex<Option<Session>>,
     directory: OnceCell<Directory>,
+    pace: Pace,
 }
 
 impl std::fmt::Debug for AcmeIssuer {
@@ -148,7 +149,7 @@ impl AcmeIssuer {
             None => None,
         };
         let http = Http::new(&config.name, config.roots_pem.as_deref(), config.request_timeout)?;
-        Ok(Self { config, accounts, http, external_key, session: Mutex::default(), directory: OnceCell::new() })
+        Ok(Self { config, accounts, http, external_key, session: Mutex::default(), directory: OnceCell::new(), pace: Pace::default() })
     }
 
     async fn directory(&self, now: Timestamp) -> Result<&Directory, Stop> {
