@@ -79,9 +79,7 @@ impl Intake {
         let rates = RateLimiter::new(quota, HashMapStateStore::default(), MonotonicClock);
         Self { config, queue: Mutex::default(), arrived: Notify::new(), arrivals: AtomicU64::new(0), rates, counts: Mutex::default() }
     }
-}
 
-impl Intake {
     fn count(&self, identity: &Identity, add: impl FnOnce(&mut SourceCount)) {
         let mut counts = locked(&self.counts);
         match counts.get_mut(identity) {

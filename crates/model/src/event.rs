@@ -257,6 +257,10 @@ pub fn apply(domain: &mut Domain, event: &Event<'_>, now: Timestamp, entropy: f6
             state.cert_retry_backoff_seconds = None;
             state.cert_next_retry_at = None;
             state.look.failure = None;
+            if healed {
+                // It told of the failure. What the wire has to say, the next look says again.
+                state.tls_last_error = None;
+            }
             if known {
                 return match (healed, state.proven) {
                     (true, _) => Effect::Changed,

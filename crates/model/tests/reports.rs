@@ -200,6 +200,9 @@ fn columns_follow_the_events() {
     assert_eq!((state.cert_failure_count, state.cert_next_retry_at, &state.tls_last_error), (0, None, &None));
     assert_eq!((state.certificate_ref.clone(), state.tls_not_after), (Some(leaf(1)), Some(hour(24 * 90))));
     assert_eq!((state.cert_renewal_due_at, state.cert_last_event_at), (Some(hour(500)), Some(hour(2))));
+    assert_eq!(story.tell(hour(2), EventType::RenewalFailed, &bad()), Effect::Changed);
+    assert_eq!(story.tell(hour(2), EventType::RenewalSucceeded, &due), Effect::Changed, "the same certificate, and all is well again");
+    assert_eq!((story.domain.state.cert_failure_count, &story.domain.state.tls_last_error), (0, &None));
     assert_eq!(story.tell(hour(1), EventType::RenewalFailed, &bad()), Effect::Older, "an older one overwrites nothing");
     assert_eq!(story.domain.state.cert_failure_count, 0);
 }

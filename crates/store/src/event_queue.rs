@@ -10,7 +10,7 @@ use crate::events::{EventRow, event, event_columns};
 use crate::rows::{Cells, DOMAIN_WIDTH, corrupt, domain, domain_columns, to_json};
 use crate::{Result, Store};
 use certwright_model::certificate::CertificateRef;
-use certwright_model::event::{self, Effect, Limits};
+use certwright_model::event::{self, Effect, EventStatus, Limits};
 use certwright_model::ids::{DomainId, EventId, SiteId};
 use certwright_model::record::{Domain, EventType};
 use jiff::{SignedDuration, Timestamp};
@@ -175,10 +175,8 @@ async fn fold_in(
         woke |= wake;
         let changed = wake || effects.contains(&Effect::Changed);
         for (event, effect) in group.iter().zip(effects) {
-            match effect {
-                Effect::Older => superseded.push(event.id),
-                Effect::Noted | Effect::Changed | Effect::Asks => applied.push(event.id),
-            }
+            let ended = if effect.status() == EventStatus::Superseded { &mut superseded } else { &mut applied };
+            ended.push(event.id);
         }
         if changed {
             batch.changed.push((domain.intent.id, domain.intent.site_id));
@@ -192,17 +190,17 @@ async fn fold_in(
         crate::due::wake(tx, WAKE_SITE_OF_DOMAIN, id, now).await?;
     }
     tx.exec(SAVE, args![Value::Array(saves).to_string(), now]).await?;
-    batch.applied = settle(tx, &applied, "applied", now).await?;
-    batch.superseded = settle(tx, &superseded, "superseded", now).await?;
+    batch.applied = settle(tx, &applied, EventStatus::Applied, now).await?;
+    batch.superseded = settle(tx, &superseded, EventStatus::Superseded, now).await?;
     tx.woke |= woke;
     Ok(())
 }
 
-async fn settle(tx: &mut Tx, ids: &[EventId], status: &'static str, now: Timestamp) -> Result<u64> {
+async fn settle(tx: &mut Tx, ids: &[EventId], status: EventStatus, now: Timestamp) -> Result<u64> {
     if ids.is_empty() {
         return Ok(0);
     }
-    tx.exec(SETTLE, args![crate::rows::id_list(ids), status, now]).await
+    tx.exec(SETTLE, args![crate::rows::id_list(ids), status.as_str(), now]).await
 }
 
 fn saved(domain: &Domain, wake: bool) -> Result<Value> {

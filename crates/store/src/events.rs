@@ -3,6 +3,7 @@
 //! An event is accepted once: (source, cluster, source_event_id) is unique, and the same again is told from another one under
 //! the same name by its digest. Applying them is in `event_queue`.
 
+use crate::audit::{Note, note};
 use crate::backend::{Row, Tx, args, clean};
 use crate::listing::Listing;
 use crate::rows::{Cells, hostname, id_list, to_json};
@@ -244,6 +245,10 @@ async fn replay(tx: &mut Tx, ids: &[String], who: &Who, now: Timestamp) -> Resul
                   SELECT v.value->>0, $2, $3, 'replay' FROM json_each($1) AS v WHERE true";
     tx.exec(insert, args![id_list(&replayed), now, who.actor.as_str()]).await?;
     tx.woke |= !replayed.is_empty();
+    if let Some(first) = replayed.first() {
+        let subject = if replayed.len() == 1 { first.clone() } else { format!("{} events", replayed.len()) };
+        note(tx, who, now, "event.replay", vec![Note { subject, before: None, after: None }]).await?;
+    }
     Ok(replayed.len() as u64)
 }
 

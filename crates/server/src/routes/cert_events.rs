@@ -57,7 +57,7 @@ pub(crate) async fn ingest(
     let Checked { identity, source_event_id, domain_id: id, domain, event_type, report } =
         parse::<CertEvent>(&body).and_then(|event| event.check().map_err(Problem::from)).map_err(refused)?;
     match &verified {
-        Some(proven) if *proven != identity => return Err(refuse(&app, Some(proven), "another_identity_in_the_body")),
+        Some(proven) if *proven != identity => return Err(refuse(&app, Some(proven), false, "another_identity_in_the_body")),
         Some(_) => {}
         None => admit(&app, &identity)?,
     }
@@ -120,7 +120,7 @@ async fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
             "no event token is configured: set CERT_EVENT_INGEST_TOKEN, or make one with `certwright token create NAME --role ingest`",
         ));
     }
-    Err(refuse(app, None, "token"))
+    Err(refuse(app, None, false, "token"))
 }
 
 async fn given_to_anybody(app: &App) -> Result<bool, Problem> {
@@ -140,22 +140,15 @@ fn check_provenance(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Optio
         Ok(identity) => Ok(Some(identity)),
         Err(refusal) => {
             let known = provenance::claimed(headers).filter(|claimed| events.source_keys.knows(claimed));
-            if let Some(identity) = known.as_ref().filter(|_| matches!(refusal, Refusal::BadSignature | Refusal::Stale)) {
-                app.engine.refused(identity, true);
-                return Err(unauthorized(known.as_ref(), refusal.as_str()));
-            }
-            Err(refuse(app, known.as_ref(), refusal.as_str()))
+            let signature = matches!(refusal, Refusal::BadSignature | Refusal::Stale);
+            Err(refuse(app, known.as_ref(), signature, refusal.as_str()))
         }
     }
 }
 
-fn refuse(app: &App, known: Option<&Identity>, why: &'static str) -> Problem {
-    known.into_iter().for_each(|identity| app.engine.refused(identity, false));
-    unauthorized(known, why)
-}
-
 /// One answer for every wrong token and provenance.
-fn unauthorized(known: Option<&Identity>, why: &'static str) -> Problem {
+fn refuse(app: &App, known: Option<&Identity>, signature: bool, why: &'static str) -> Problem {
+    known.into_iter().for_each(|identity| app.engine.refused(identity, signature));
     let source = known.map(Identity::to_string);
     tracing::info!(source, why, "a certificate event was refused");
     Problem::new(Kind::Unauthorized, "the event's token or provenance is not right")

@@ -168,6 +168,8 @@ async fn dead_letters_are_replayed_by_name_and_by_filter(place: &Place) {
     assert_eq!((row.status, row.replays, row.tries), (EventStatus::Applied, 1, 1));
     let note = EventNote { at: at(4), actor: "alice".into(), action: "replay".into() };
     assert_eq!(store.event_notes(lost[2].id).await.unwrap(), [note]);
+    let replays = store.audit(None, 10).await.unwrap().items.into_iter().filter(|entry| entry.action == "event.replay").count();
+    assert_eq!(replays, 2, "who did it is in the audit log; a dry run and a replay of nothing are not");
     assert!(matches!(store.replay_event(lost[2].id, &who(), at(5)).await, Err(StoreError::Conflict { what: "event", .. })));
     assert!(matches!(store.replay_event(EventId(uuid()), &who(), at(5)).await, Err(StoreError::NotFound { what: "event" })));
 }
